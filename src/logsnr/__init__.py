@@ -1,0 +1,66 @@
+"""Every diffusion model is a denoiser and a log-SNR curve.
+
+The names below are the library; each is imported when it is first used, so that `import logsnr` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Level": "level",
+    "Draws": "draws",
+    "Loss": "loss",
+    "bits_per_dim": "loss",
+    "NoiseSchedule": "schedules",
+    "Linear": "schedules",
+    "BetaLinear": "schedules",
+    "Cosine": "schedules",
+    "Table": "schedules",
+    "geometric": "schedules",
+    "table_of_betas": "schedules",
+    "Scale": "scales",
+    "vp": "scales",
+    "ve": "scales",
+    "sub_vp": "scales",
+    "straight": "scales",
+    "Path": "path",
+    "Prediction": "prediction",
+    "Denoiser": "denoiser",
+    "Oracle": "oracles",
+    "Normal": "kernels",
+    "Dynamics": "dynamics",
+    "Matching": "objectives",
+    "Task": "objectives",
+    "Uniform": "objectives",
+    "Sampler": "samplers",
+    "Step": "samplers",
+    "DDIM": "samplers",
+    "Ancestral": "samplers",
+    "simulate": "samplers",
+    "seeded": "samplers",
+    "prior": "samplers",
+    "load": "run",
+    "train": "run",
+}
+_ROOMS = (
+    "betas", "config", "data", "decoders", "denoiser", "draws", "dynamics", "families", "kernels", "level", "likelihood",
+    "nets", "objectives", "oracles", "path", "prediction", "report", "run", "samplers", "scales", "schedules", "train_",
+)  # fmt: skip
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"logsnr.{_HOME[name]}"), name)
+    if name in _ROOMS:
+        return import_module(f"logsnr.{name}")
+    raise AttributeError(f"module 'logsnr' has no attribute {name!r}; it has {', '.join([*_HOME, *_ROOMS])}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *_ROOMS]

@@ -1,0 +1,254 @@
+"""RunConfig: everything that a run is, as one frozen record that can be printed, saved and rebuilt from.
+
+    flag  >  YAML (--config)  >  recipe  >  default
+
+A recipe names a part of every kind (schedule, target, network, …) and its options; parts are looked up by name where
+they are defined, so this module knows words and numbers only, and importing it costs nothing. Every unknown key and
+every value of the wrong type is an error that says what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from logsnr.families import FAMILIES
+
+Scalar = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A named part and its options, as `{name: beta_table, betas: linear}` in YAML."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is learned. size: height and width images are resized to; channels: 1, 3, 4 or as they are."""
+
+    source: str = "digits"
+    size: tuple[int, ...] | None = None
+    channels: int | None = None
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimised: a weight on the ε error and a law of t."""
+
+    weight: str = "simple"
+    times: Part = field(default_factory=lambda: Part("uniform"))
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How the run is sampled unless told otherwise. width: examples a network call, part of the result's last bits."""
+
+    sampler: Part = field(default_factory=lambda: Part("ddim"))
+    steps: int = 50
+    spacing: str = "uniform"
+    end: str = "clean"
+    clip: bool = True
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How it is trained. Half-lives and totals in images, so that the batch size can change without them."""
+
+    steps: int = 10_000
+    minutes: float | None = None
+    images: int | None = None
+    batch_size: int = 128
+    micro_batch: int | None = None
+    lr: float = 2e-4
+    decay: str = "constant"
+    warmup_steps: int = 500
+    weight_decay: float = 0.0
+    betas: tuple[float, ...] = (0.9, 0.999)
+    clip_norm: float | None = 1.0
+    ema_half_lives_images: tuple[float, ...] = (500_000.0,)
+    checkpoint_every: int = 1000
+    keep: int = 2
+    preview_every: int | None = None
+    holdout_every: int = 500
+    log_every: int = 1
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """Where it runs. precision: of the network alone."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run. `variance` is the reverse variance that its bound and its ancestral sampler use."""
+
+    recipe: str
+    schedule: Part
+    scale: str
+    target: str
+    label: str
+    variance: str
+    data: DataConfig = field(default_factory=DataConfig)
+    network: Part = field(default_factory=lambda: Part("auto"))
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+    seed: int = 0
+
+
+# What may differ between a run and its continuation: when it stops, how often it reports, where it runs.
+FREE_ON_RESUME = (
+    "train.steps", "train.minutes", "train.images", "train.checkpoint_every", "train.keep", "train.preview_every",
+    "train.holdout_every", "train.log_every", "machine.device",
+)  # fmt: skip
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """The nested mapping of a recipe. ValueError lists the known ones; samplers are told from recipes."""
+    if name in ("ddim", "ancestral"):
+        raise ValueError(f"{name} is a sampler: train ddpm, then sample --sampler {name}")
+    if name not in FAMILIES:
+        raise ValueError(f"unknown recipe {name!r}; known: {', '.join(FAMILIES)}")
+    return {"recipe": name, **FAMILIES[name]()}
+
+
+def resolve(name: str, layers: typing.Iterable[Mapping[str, Any]]) -> RunConfig:
+    """Recipe `name` overlaid by the layers, lowest first. ValueError for an unknown key or a bad value."""
+    record = recipe(name)
+    for layer in layers:
+        record = _overlay(record, layer)
+    return from_dict(record)
+
+
+def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves of `above` over `below`; a part given another name starts from no options."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and value.get("name", old.get("name")) == old.get("name"):
+            merged[key] = _overlay(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def assignment(text: str) -> dict[str, Any]:
+    """`train.lr=1e-3` as a nested mapping; the value is read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set {text!r}; allowed: key=value, e.g. train.lr=1e-3")
+    nested: Any = _number(read_yaml(value, f"--set {text}"))
+    for name in reversed(key.strip().split(".")):
+        nested = {name: nested}
+    return typing.cast("dict[str, Any]", nested)
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """YAML text as plain values. ValueError names `where` and the line."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as a string."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def to_dict(config: Any) -> Any:
+    """Plain JSON and YAML values of a configuration."""
+    if isinstance(config, Part):
+        return {"name": config.name, **to_dict(config.options)}
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, Mapping):
+        return {key: to_dict(value) for key, value in config.items()}
+    return list(config) if isinstance(config, tuple) else config
+
+
+def from_dict(record: Mapping[str, Any]) -> RunConfig:
+    """The inverse of `to_dict`. ValueError for an unknown key or a bad value, naming what is allowed."""
+    return typing.cast(RunConfig, _read(RunConfig, record, ""))
+
+
+def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every leaf by its dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat.update(leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """`value` as a `kind`, recursively; `where` is the dotted name for the error."""
+    if kind is Part:
+        if isinstance(value, str):
+            return Part(value)
+        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+            raise ValueError(f"{where} = {value!r}; allowed: a name, or a mapping with a name and options")
+        return Part(value["name"], {key: _number(option) for key, option in value.items() if key != "name"})
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where} = {value!r}; allowed: a mapping with the keys {', '.join(hints)}")
+        for key in value:
+            if key not in hints:
+                raise ValueError(f"unknown key {where + '.' if where else ''}{key}; allowed: {', '.join(hints)}")
+        return kind(**{key: _read(hints[key], item, f"{where}.{key}".strip(".")) for key, item in value.items()})
+    return _leaf(kind, value, where)
+
+
+def _leaf(kind: Any, value: Any, where: str) -> Any:
+    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if value is None and type(None) in allowed:
+        return None
+    for choice in allowed:
+        if typing.get_origin(choice) is tuple:
+            item = typing.get_args(choice)[0]
+            if isinstance(value, (list, tuple)):
+                return tuple(_leaf(item, entry, where) for entry in value)
+            continue
+        number = _number(value)
+        if choice is float and isinstance(number, (int, float)) and not isinstance(number, bool):
+            return float(number)
+        if choice is int and isinstance(number, (int, float)) and not isinstance(number, bool) and number == int(number):
+            return int(number)
+        if choice in (str, bool) and isinstance(value, choice):
+            return value
+    names = " or ".join("none" if c is type(None) else getattr(c, "__name__", str(c)) for c in allowed)
+    raise ValueError(f"{where} = {value!r}; allowed: {names}")
+
+
+def read(path: Path) -> RunConfig:
+    """The configuration saved in a run.yaml."""
+    return from_dict(read_yaml(path.read_text(), str(path)))
+
+
+def write(config: RunConfig) -> str:
+    """The configuration as YAML text."""
+    import yaml
+
+    return str(yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True))

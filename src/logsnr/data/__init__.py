@@ -1,0 +1,12 @@
+"""Data: from one string to batches in model units, and back to the data's own numbers.
+
+``load("digits")`` returns a :class:`Dataset`; its :class:`Transform` maps raw data to model units and back
+and knows the number of grey levels; :class:`Batches` says which examples each optimiser step sees.
+"""
+
+from logsnr.data.order import Batch, Batches
+from logsnr.data.record import Dataset
+from logsnr.data.sources import READERS, load
+from logsnr.data.transform import Lattice, Transform
+
+__all__ = ["READERS", "Batch", "Batches", "Dataset", "Lattice", "Transform", "load"]

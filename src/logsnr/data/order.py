@@ -1,0 +1,110 @@
+"""Which examples an optimiser step sees: a pure function of (seed, step).
+
+Epoch e of N examples is the permutation that sorts N words of the counter-based generator Philox with the key
+(seed, e) [Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011]; the words themselves, not a
+library's shuffle, so that the order stays the same in every version. The examples of step n are positions nB
+.. (n+1)B−1 of all epochs laid end to end: nothing is dropped, a batch may span two epochs, and going on after
+step n needs no state but n.
+
+The next N words of the same stream decide, by their top bit, which draws are mirrored.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from logsnr.data.record import Dataset
+
+PREFETCHED = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The examples of one optimiser step.
+
+    Attributes:
+        step: the step n.
+        x: (B, *shape) float32, model units.
+        condition: keywords for the network; {"classes": (B,) int64} if labelled.
+        index: (B,) int64, the position in the global batch, 0 .. B−1.
+        examples: (B,) int64, the position in the data set.
+    """
+
+    step: int
+    x: Tensor
+    condition: dict[str, Tensor]
+    index: Tensor
+    examples: Tensor
+
+
+class Batches:
+    """Batches of ``batch_size`` (B) examples in the order given by ``seed``; ``flip`` mirrors half of the
+    draws.
+
+    Raises:
+        ValueError: if the batch size or the seed is not allowed, or the data to be mirrored are not images.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int, *, flip: bool = False) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch size is {batch_size}; at least 1 is needed")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed is {seed}; allowed: 0 to 2**64 - 1")
+        if flip and len(dataset.shape) != 3:
+            raise ValueError(
+                f"flip mirrors images, (C, H, W); examples of {dataset.source!r} have shape {dataset.shape}"
+            )
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self.flip = flip
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of optimiser step ``step`` >= 0."""
+        examples, mirrored = self._drawn(step)
+        x, condition = self.dataset.batch(examples)
+        if self.flip:
+            x[mirrored] = x[mirrored].flip(-1)
+        return Batch(step, x, condition, torch.arange(self.batch_size), torch.from_numpy(examples))
+
+    def iterate(self, start_step: int = 0) -> Iterator[Batch]:
+        """Yield the batches of the steps start_step, start_step + 1, …, without end, two of them read ahead.
+
+        The one reading thread ends when the iterator is closed or forgotten.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as reader:
+            ahead = deque(reader.submit(self.at, start_step + k) for k in range(PREFETCHED + 1))
+            try:
+                step = start_step + len(ahead)
+                while True:
+                    yield ahead.popleft().result()
+                    ahead.append(reader.submit(self.at, step))
+                    step += 1
+            finally:
+                reader.shutdown(cancel_futures=True)
+
+    def _drawn(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which example each position of the step draws, (B,) int64; whether it is mirrored, (B,) bool."""
+        count = len(self.dataset)
+        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, places = np.divmod(positions, count)
+        examples, mirrored = np.empty(len(positions), np.int64), np.empty(len(positions), bool)
+        for epoch in np.unique(epochs).tolist():
+            order, flips = _epoch(self.seed, epoch, count)
+            now = epochs == epoch
+            examples[now], mirrored[now] = order[places[now]], flips[places[now]]
+        return examples, mirrored
+
+
+@lru_cache(maxsize=2)
+def _epoch(seed: int, epoch: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    words = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(2 * count)
+    return np.argsort(words[:count], kind="stable"), words[count:] >= 2**63

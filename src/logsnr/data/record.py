@@ -1,0 +1,167 @@
+"""What a reader returns (:class:`Source`) and what everybody else uses (:class:`Dataset`).
+
+A reader knows one file format and nothing about models: it returns blocks of raw examples, in the data's own
+layout and dtype, under the names of their splits. Everything else (held-out examples, grey levels,
+standardisation, hash) is done once for all formats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from logsnr.data.lazy import Lazy
+from logsnr.data.resize import FILTER
+from logsnr.data.transform import Transform
+
+Examples = np.ndarray | Lazy
+CHUNK_BYTES = 2**25
+FEW = 1000
+
+
+class Wish(NamedTuple):
+    """What the user asked of image files: (height, width) and number of channels, None for as they are."""
+
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+
+
+class Block(NamedTuple):
+    """Raw examples (N, *raw_shape) and what labels them, (N,) integers or strings, or None."""
+
+    examples: Examples
+    labels: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader found.
+
+    Attributes:
+        blocks: examples by split; one block alone is split by :mod:`logsnr.data.split`.
+        classes: names of the labels 0 .. K−1; empty if the labels name themselves.
+        levels: number of grey levels if the format knows better than the dtype.
+        seen: further facts for the summary (modes and sizes of image files).
+    """
+
+    blocks: dict[str, Block]
+    classes: tuple[str, ...] = ()
+    levels: int | None = None
+    seen: dict[str, Any] = field(default_factory=dict)
+
+
+def chunks(examples: Examples, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the raw examples at the positions ``rows`` in order, 32 MiB (or one example) at a time."""
+    example_bytes = math.prod(examples.shape[1:]) * examples.dtype.itemsize
+    count = max(1, CHUNK_BYTES // example_bytes)
+    for start in range(0, len(rows), count):
+        yield np.asarray(examples[rows[start : start + count]])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One split of a source: N examples, their labels, and the transform between raw and model units.
+
+    Attributes:
+        source: the string that was loaded.
+        split: name of this split; ``splits`` has the number of examples of each.
+        classes: names of the classes, empty if there are none.
+        labels: (N,) int64, or None.
+        transform: raw ↔ model units, fitted on the training split (levels: on all splits).
+        size: (height, width) that the images were resized to, or None.
+    """
+
+    source: str
+    split: str
+    splits: dict[str, int]
+    classes: tuple[str, ...]
+    labels: Tensor | None
+    transform: Transform
+    size: tuple[int, int] | None
+    seen: dict[str, Any]
+    _examples: Examples = field(repr=False)
+    _rows: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One example in model layout, (C, *spatial) or (D,)."""
+        return self.transform.shape
+
+    @property
+    def levels(self) -> int | None:
+        """Number of grey levels, None for continuous data."""
+        return self.transform.levels
+
+    def raw(self, indices: Any) -> np.ndarray:
+        """Return the examples ``indices`` (n,) in the data's own layout and dtype, shape (n, *raw_shape)."""
+        return np.asarray(self._examples[self._rows[np.asarray(indices, dtype=np.intp)]])
+
+    def batch(self, indices: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return x (n, *shape), float32, model units, and {"classes": (n,) int64} if labelled, else {}."""
+        x = self.transform.encode(self.raw(indices))
+        if self.labels is None:
+            return x, {}
+        return x, {"classes": self.labels[torch.as_tensor(indices, dtype=torch.int64)]}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of shape, dtype, split, resize, and of the raw bytes in order: equal data, equal
+        fingerprint.
+
+        The path and the file format are not part of it.
+        """
+        return self._survey[0]
+
+    def summary(self) -> dict[str, Any]:
+        """Return what there is to print about the data, as plain JSON values; reads every example once."""
+        fingerprint, low, high = self._survey
+        return {
+            "source": self.source,
+            "split": self.split,
+            "count": len(self),
+            "splits": dict(self.splits),
+            "shape": list(self.shape),
+            "raw_shape": list(self.transform.raw_shape),
+            "levels": self.levels,
+            "classes": list(self.classes),
+            "range": [low, high],
+            "resize": None if self.size is None else f"{self.size[0]}x{self.size[1]} {FILTER}, centre crop",
+            "fingerprint": fingerprint,
+            **self.seen,
+            "notes": self._notes(low, high),
+        }
+
+    @cached_property
+    def _survey(self) -> tuple[str, float | int, float | int]:
+        dtype = self._examples.dtype.newbyteorder("<")
+        resize = None if self.size is None else [*self.size, FILTER]
+        head = [len(self), *self.transform.raw_shape], dtype.str, self.split, resize
+        digest = hashlib.sha256(json.dumps(head).encode())
+        lows, highs = [], []
+        for raw in chunks(self._examples, self._rows):
+            digest.update(np.ascontiguousarray(raw, dtype=dtype).tobytes())
+            lows.append(raw.min().item())
+            highs.append(raw.max().item())
+        return digest.hexdigest(), min(lows), max(highs)
+
+    def _notes(self, low: float, high: float) -> list[str]:
+        notes = []
+        if len(self) < FEW:
+            notes.append(f"{len(self)} examples: expect memorisation; consider --flip and measure copies")
+        if self.levels is None and low >= 0 and high <= 1 and len(self.shape) == 3:
+            grey = 255 * self.raw(range(min(len(self), 64)))
+            if np.abs(grey - grey.round()).max() < 1e-3:
+                notes.append("values are multiples of 1/255: stored as uint8 the data would have a bits/dim")
+        return notes

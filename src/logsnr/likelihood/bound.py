@@ -1,0 +1,74 @@
+"""The variational bound of a discrete chain, every term of it (D3; DDPM, eq. 5).
+
+    −log p(x0) <= KL(q(x_1|x0) ‖ p(x_1))                                  prior
+                + Σ_{t → s} KL(q(x_s|x_t, x0) ‖ p(x_s|x_t))               diffusion, over the steps between finite levels
+                − log p(x0 | x_last)                                      reconstruction, the step into the clean level
+
+Everything is in nats, summed over dimensions, for each example. The sum over steps is either taken term by term, or
+estimated without bias from a few steps an example: T times the mean over uniform steps (a mean *without* the factor T
+is the classic error).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from logsnr.decoders import Decoder
+from logsnr.denoiser import Model
+from logsnr.draws import Draws
+from logsnr.kernels import Normal, Rule, floored, posterior, reverse
+from logsnr.level import Level, over
+from logsnr.loss import Loss
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bound along a grid that ends clean. grid: (S + 1,); rule: the reverse variance, floored on this grid."""
+
+    grid: Level
+    prior_std: float
+    rule: Rule
+    decoder: Decoder
+
+    @property
+    def steps(self) -> int:
+        """S, the number of terms beside the prior's."""
+        return len(self.grid) - 1
+
+    def prior(self, x0: Tensor) -> Tensor:
+        """KL(q(x_1|x0) ‖ N(0, prior_std² I)) in nats, (B,) (F5)."""
+        top = self.grid[0]
+        noised = Normal(over(top.alpha, x0) * x0, over(2 * top.log_sigma, x0))
+        log_var = torch.full_like(noised.log_var, self.prior_std).log() * 2
+        return noised.kl(Normal(torch.zeros_like(x0), log_var))
+
+    def term(self, model: Model, x0: Tensor, eps: Tensor, step: Tensor, **condition: Tensor) -> Tensor:
+        """The term of step `step`, (B,) in 0 … S − 1 counted from the noise end, in nats, (B,)."""
+        t, s = self.grid[step], self.grid[step + 1]
+        x = t.perturb(x0, eps)
+        prediction = model(x, t, **condition)
+        p, q = reverse(prediction, s, self.rule), posterior(x, x0, t, s)
+        last = torch.isneginf(s.gamma).to(x.device)
+        # into the clean level the posterior is a point, of infinite KL: the decoder's term stands in its place
+        return torch.where(last, -self.decoder(x0, p), q.kl(p))
+
+    def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
+        """Prior + reconstruction + (S − 1) · one uniformly drawn diffusion term, unbiased for each example.
+
+        x0: (B, *) in model units. Two evaluations of the model an example; steps are stratified over the batch.
+        """
+        last = torch.full((len(x0),), self.steps - 1)
+        reconstruction = self.term(model, x0, draws.normal("eps/last", x0), last, **condition)
+        step = torch.floor(draws.stratified("step") * (self.steps - 1)).long()
+        diffusion = (self.steps - 1) * self.term(model, x0, draws.normal("eps/step", x0), step, **condition)
+        parts = {"prior": self.prior(x0), "diffusion": diffusion, "reconstruction": reconstruction}
+        total = parts["prior"] + parts["diffusion"] + parts["reconstruction"]
+        return Loss(total, parts, self.grid[step].t, diffusion)
+
+
+def bound(grid: Level, prior_std: float, variance: str, decoder: Decoder) -> Bound:
+    """The bound with the named reverse variance. ValueError for an unknown name or a grid of fewer than two steps."""
+    return Bound(grid, prior_std, floored(variance, grid), decoder)

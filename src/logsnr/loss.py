@@ -1,0 +1,35 @@
+"""What every objective and likelihood returns: a number per example, with its parts by name.
+
+Nothing is averaged over the batch before it leaves: the mean over examples, its standard error and the curve over
+noise levels are then one-liners for the trainer, the log and the audit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """total: (B,) what is minimised. parts: (B,) each, by name. times: (B,) where the noise level was drawn.
+
+    unweighted: (B,) squared error of the noise, mean over dimensions, before any weight: comparable between runs.
+    """
+
+    total: Tensor
+    parts: Mapping[str, Tensor]
+    times: Tensor
+    unweighted: Tensor
+
+
+def bits_per_dim(nll_nats: Tensor, dims: int, offset: float = 0.0) -> Tensor:
+    """Nats per example to bits per dimension: nll / (D ln 2) + offset.
+
+    `offset` is log₂(1/bin width) when `nll_nats` is of a density in model units (from the data transform), and 0
+    when it is already of a discrete probability.
+    """
+    return nll_nats / (dims * math.log(2.0)) + offset

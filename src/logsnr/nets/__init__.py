@@ -1,0 +1,19 @@
+"""Networks: modules called as `network(x, label, **condition)`; they know x, a label and keywords, and no noise.
+
+x is (B, D) or (B, C, *spatial), `label` (B,) float, as scaled by the caller, `classes` (B,) int64; the result has
+the batch and the spatial axes of x.
+"""
+
+from .blocks import Attention as Attention
+from .blocks import ResBlock as ResBlock
+from .catalogue import NETWORKS as NETWORKS
+from .catalogue import build as build
+from .catalogue import configure as configure
+from .catalogue import construct as construct
+from .catalogue import default_size as default_size
+from .embeddings import Conditioning as Conditioning
+from .embeddings import sinusoidal as sinusoidal
+from .mlp import MLP as MLP
+from .sizes import SIZES as SIZES
+from .unet import UNet as UNet
+from .unet import UNetOptions as UNetOptions

@@ -1,0 +1,66 @@
+"""How a label and a class become the features that steer a network.
+
+A label is one float per example. Its sines and cosines at geometrically spaced frequencies (Vaswani et al. 2017, as
+used by DDPM and improved DDPM) tell apart neighbouring labels and give every scale of difference its own pair;
+a small perceptron mixes them, and the class, when there is one, adds its own learned vector.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import SiLU
+
+
+def sinusoidal(label: Tensor, dim: int, max_period: float = 10_000) -> Tensor:
+    """[cos(label·ω_k), sin(label·ω_k)], ω_k = max_period^(−k/h), k = 0..h−1, h = ⌊dim/2⌋.
+
+    The embedding of improved DDPM (Nichol & Dhariwal 2021): all cosines, then all sines, then a zero if `dim` is odd.
+
+    Args:
+        label: (B,), any real dtype; computed in float32.
+        dim: number of features, at least 2.
+        max_period: the longest period over 2π, in units of the label.
+
+    Returns:
+        (B, dim) float32.
+    """
+    if dim < 2:
+        raise ValueError(f"an embedding needs at least 2 features; got dim = {dim}")
+    half = dim // 2
+    k = torch.arange(half, dtype=torch.float32, device=label.device)
+    angles = label.float().unsqueeze(-1) * torch.exp(-math.log(max_period) / half * k)
+    return F.pad(torch.cat([angles.cos(), angles.sin()], dim=-1), (0, dim % 2))
+
+
+class Conditioning(nn.Module):
+    """e = W₂ silu(W₁ sinusoidal(label)) + c[class]: one feature vector per example.
+
+    Args:
+        features: sinusoidal features, at least 2.
+        width: features of e.
+        num_classes: number of classes, 0 for none. Index `num_classes` is the class "none given", which a row without
+            class takes and classifier-free guidance trains (Ho & Salimans 2022).
+    """
+
+    def __init__(self, features: int, width: int, num_classes: int = 0) -> None:
+        super().__init__()
+        self.features = features
+        self.num_classes = num_classes
+        self.perceptron = nn.Sequential(nn.Linear(features, width), SiLU(), nn.Linear(width, width))
+        self.classes = nn.Embedding(num_classes + 1, width) if num_classes else None
+
+    def forward(self, label: Tensor, classes: Tensor | None = None) -> Tensor:
+        """(B,) float label and optional (B,) int64 classes to (B, width)."""
+        e = self.perceptron(sinusoidal(label, self.features))
+        if self.classes is None:
+            if classes is not None:
+                raise ValueError("this network was built with num_classes = 0 and takes no classes")
+            return e
+        if classes is None:
+            classes = torch.full_like(label, self.num_classes, dtype=torch.int64)
+        return e + self.classes(classes)

@@ -1,0 +1,72 @@
+"""The few layers on which every network is built.
+
+A sample must not depend on its neighbours, to the last bit: the same row in another slot of a batch of the same
+width, beside other rows, gives the same float32 numbers on a CPU. Convolutions, matrix products and normalisations
+keep that promise; two kernels do not, and have their own form here: the vectorised logistic function differs from
+the scalar one that finishes a run of elements whose length is no multiple of the vector (`SiLU`), and a matrix
+product with fewer than four columns goes through a kernel that groups rows (`Head`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class SiLU(nn.Module):
+    """x · sigmoid(x) (Elfwing et al. 2018); on a CPU in eval mode by exp alone, whose kernel has no scalar tail."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or x.device.type != "cpu":
+            return F.silu(x)
+        return (x / (1 + torch.exp(-x.float()))).to(x.dtype)
+
+
+class Head(nn.Linear):
+    """A linear map to any number of features, computed with at least four columns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        missing = max(0, 4 - self.out_features)
+        weight, bias = F.pad(self.weight, (0, 0, 0, missing)), F.pad(self.bias, (0, missing))
+        return F.linear(x, weight, bias)[..., : self.out_features]
+
+
+def convolution(rank: int, in_channels: int, out_channels: int, *, width: int = 3, stride: int = 1) -> nn.Module:
+    """A convolution over `rank` spatial axes, padded with zeros so that stride 1 keeps the size."""
+    return _CONVOLUTIONS[rank](in_channels, out_channels, width, stride=stride, padding=width // 2)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm in at most 32 groups (Wu & He 2018) of at least four channels, for any channel count.
+
+    The number of groups divides `channels`. A group of one channel would erase that channel's mean, which in a
+    small network is the brightness of the picture.
+    """
+    return nn.GroupNorm(math.gcd(channels, max(1, min(32, channels // 4))), channels)
+
+
+def zeroed(layer: Layer) -> Layer:
+    """The layer with all parameters zero: a residual branch that starts as the identity, an output that starts at 0."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def over(features: Tensor, x: Tensor) -> Tensor:
+    """(B, C) features shaped to broadcast over the spatial axes of x, (B, C, *)."""
+    return features.reshape(*features.shape, *(1,) * (x.ndim - 2))
+
+
+def margins(sizes: Sequence[int], multiple: int) -> list[tuple[int, int]]:
+    """Per axis, the zeros (before, after) that take each size up to the next multiple, evenly on both sides."""
+    missing = [-size % multiple for size in sizes]
+    return [(m // 2, m - m // 2) for m in missing]

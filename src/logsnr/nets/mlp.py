@@ -1,0 +1,74 @@
+"""A residual perceptron for vectors: points in the plane, rows of a table.
+
+Each block reads the normalised features, scaled and shifted by the embedding of label and class, and adds what it
+finds to them; the features themselves are never normalised, so the size of x reaches the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from .embeddings import Conditioning
+from .layers import Head, SiLU, zeroed
+
+
+class Residual(nn.Module):
+    """h + W₂ dropout(silu(W₁(norm(h)(1 + s) + b))), with (s, b) linear in silu(e); W₂ starts at zero."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.silu = SiLU()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.embed = nn.Linear(width, 2 * width)
+        self.first = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.second = zeroed(nn.Linear(width, width))
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        scale, shift = self.embed(self.silu(e)).chunk(2, dim=-1)
+        u = self.first(self.norm(h) * (1 + scale) + shift)
+        return h + self.second(self.dropout(self.silu(u)))
+
+
+class MLP(nn.Module):
+    """network(x, label, classes=None): x (B, D), label (B,) float, to (B, out_channels).
+
+    Args:
+        shape: (D,) of one example.
+        num_classes: see `Conditioning`.
+        out_channels: D unless given.
+        width: features of every hidden layer.
+        blocks: number of residual blocks.
+        dropout: probability of dropping a feature inside a block while training.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        num_classes: int = 0,
+        out_channels: int | None = None,
+        width: int = 256,
+        blocks: int = 3,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(shape) != 1 or min(shape[0], width, blocks) < 1:
+            raise ValueError(f"an MLP takes vectors (D,) and positive width, blocks; got {tuple(shape)}, {width}, {blocks}")
+        self.features = shape[0]
+        self.embedding = Conditioning(max(2, width), width, num_classes)
+        self.stem = nn.Linear(self.features, width)
+        self.blocks = nn.ModuleList(Residual(width, dropout) for _ in range(blocks))
+        self.silu = SiLU()
+        self.head = zeroed(Head(width, self.features if out_channels is None else out_channels))
+
+    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
+        if x.ndim != 2 or x.shape[1] != self.features:
+            raise ValueError(f"this network takes x of shape (B, {self.features}); got {tuple(x.shape)}")
+        e = self.embedding(label, classes)
+        h = self.stem(x)
+        for block in self.blocks:
+            h = block(h, e)
+        return self.head(self.silu(h)).to(x.dtype)

@@ -1,0 +1,46 @@
+"""Denoising score matching: the regression that trains almost every family.
+
+    L = E_{t, x0, ε}  w(t) · (1/D) |ε − ε̂(α_t x0 + σ_t ε)|²
+
+With w = 1 this is DDPM's L_simple (D8, eq. 14), the σ²-weighted denoising score matching of NCSN (N2), and DDIM's L_γ
+with γ = 1 (M3); other weights are other papers.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from logsnr.denoiser import Model
+from logsnr.draws import Draws
+from logsnr.level import over
+from logsnr.loss import Loss
+from logsnr.objectives.times import TimeLaw
+from logsnr.objectives.weights import Weight
+from logsnr.path import Path
+from logsnr.prediction import determinant
+
+
+class Matching(nn.Module):
+    """w(t) · mean over dimensions of |ε − ε̂|², for each example.
+
+    The error is taken in what the network natively predicts and multiplied by (α/Δ)², exactly the error in ε: at low
+    noise ε̂ of an x0-predicting network would be a difference of near-equal numbers.
+    """
+
+    def __init__(self, path: Path, weight: Weight, times: TimeLaw) -> None:
+        super().__init__()
+        self.path, self.weight, self.times = path, weight, times
+
+    def forward(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
+        """x0: (B, *) float in model units. Returns the loss of each example at its own time."""
+        t, importance = self.times.draw(draws)
+        level, eps = self.path.at(t), draws.normal("eps", x0)
+        prediction = model(level.perturb(x0, eps), level, **condition)
+        a, b = prediction.direction
+        error = prediction.value - (over(a, x0) * x0 + over(b, x0) * eps)
+        to_eps = (level.alpha / determinant(level, prediction.direction)) ** 2
+        unweighted = over(to_eps, error) * error**2
+        unweighted = unweighted.reshape(len(x0), -1).mean(1)
+        weight = self.weight(level, self.path.slope(t)) * importance
+        total = weight.to(unweighted) * unweighted
+        return Loss(total, {"matching": total}, t, unweighted.detach())

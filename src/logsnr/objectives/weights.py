@@ -1,0 +1,30 @@
+"""Weights of the squared noise error |ε − ε̂|² over noise levels, one function each.
+
+They are defined once, on the ε error. The error of any other target is a known multiple of it ((Δ/α)² with the
+determinant of `prediction`), so a weight means the same whatever the network predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from logsnr.level import Level
+from logsnr.path import Slope
+
+Weight = Callable[[Level, Slope], Tensor]
+
+
+def simple(level: Level, slope: Slope) -> Tensor:
+    """1: L_simple (DDPM, eq. 14)."""
+    return torch.ones_like(level.gamma)
+
+
+def likelihood(level: Level, slope: Slope) -> Tensor:
+    """γ′: likelihood weighting, twice the continuous bound's integrand (ScoreFlow; VDM, eq. 15)."""
+    return slope.gamma
+
+
+WEIGHTS: dict[str, Weight] = {"simple": simple, "likelihood": likelihood}

@@ -1,0 +1,166 @@
+"""Path: a schedule and a scale, which together are a diffusion process.
+
+Two functions of time fix every process in scope, γ(t) = log σ²/α² and log α(t). As γ is monotone, log α is a function
+of γ, so a path is *when* (the schedule) and *in which units* (the scale). Its SDE dx = f x dt + g dw has
+f = (log α)′ and g² = σ² γ′ for every scale (F7; Score SDE, appendix B; VDM, appendix D).
+
+Grids are decided here too. A grid of S steps has S + 1 levels from the highest down; it ends either at the `clean`
+level (S finite levels, then x̂0: the last step evaluates nothing at the end) or at the `lowest` finite level (VDM, whose
+decoder takes over there). On a table the levels of a grid are its own knots, each at most once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from logsnr.level import Level, clean
+from logsnr.scales import Scale
+from logsnr.schedules import NoiseSchedule
+
+ENDS = ("clean", "lowest")
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Time derivatives of a level: γ′(t) and (log α)′(t), the shape of t."""
+
+    gamma: Tensor
+    log_alpha: Tensor
+
+
+class Path(nn.Module):
+    """The process q(x_t | x0) = N(α_t x0, σ_t² I) with γ from `schedule` and (α, σ) from `scale`.
+
+    ValueError when γ does not increase along a probe grid.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, scale: Scale) -> None:
+        super().__init__()
+        self.schedule, self.scale = schedule, scale
+        probe = torch.linspace(max(schedule.t_min, 1e-3), 1, 257, dtype=torch.float64)
+        with torch.no_grad():
+            if not (schedule(probe).diff() > 0).all():
+                raise ValueError(f"the schedule {type(schedule).__name__} does not increase; allowed: γ′(t) > 0")
+
+    def at(self, t: Tensor | float) -> Level:
+        """The level at time t, a number or a float64 tensor of shape () or (B,).
+
+        ValueError outside [0, 1] and, for a table of T knots, inside (0, 1/T).
+        """
+        t = torch.as_tensor(t, dtype=torch.float64)
+        lowest = self.schedule.t_min * (1 - 1e-9) if self.schedule.steps else 0.0
+        bad = ~((t == 0) | ((t >= lowest) & (t <= 1)))
+        if bad.any():
+            raise ValueError(f"t = {float(t[bad].flatten()[0]):.6g}; allowed: 0 or {self.schedule.t_min:.6g} <= t <= 1")
+        return self._level(t, self.schedule(t))
+
+    def at_gamma(self, gamma: Tensor) -> Level:
+        """The level of this path with the given γ, wherever that γ came from."""
+        return self._level(self.time_of(gamma), gamma)
+
+    def _level(self, t: Tensor, gamma: Tensor) -> Level:
+        return Level(t, gamma, self.scale.log_alpha(gamma), self.scale.log_sigma(gamma))
+
+    def slope(self, t: Tensor) -> Slope:
+        """γ′ and (log α)′ at times of shape () or (B,), by forward differentiation of the very same functions."""
+
+        def fields(time: Tensor) -> tuple[Tensor, Tensor]:
+            gamma = self.schedule(time)
+            return gamma, self.scale.log_alpha(gamma)
+
+        return Slope(*torch.func.jvp(fields, (t,), (torch.ones_like(t),))[1])
+
+    def perturb(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """α_t x0 + σ_t ε (F1). x0, eps: (B, *) floating point; t: () or (B,)."""
+        return self.at(t).perturb(x0, eps)
+
+    @torch.no_grad()
+    def time_of(self, gamma: Tensor) -> Tensor:
+        """The time at which γ(t) = gamma, by bisection to the last bit; clamped to [t_min, 1], 0 for γ = −∞."""
+        low = torch.full_like(gamma, self.schedule.t_min)
+        high = torch.ones_like(gamma)
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            above = self.schedule(middle) > gamma
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        t = torch.where(gamma >= self.schedule(torch.ones_like(gamma)), torch.ones_like(gamma), high)
+        t = torch.where(gamma <= self.schedule(torch.full_like(gamma, self.schedule.t_min)), self.schedule.t_min, t)
+        return torch.where(torch.isneginf(gamma), 0.0, t)
+
+    @torch.no_grad()
+    def time_of_level(self, level: Level) -> Tensor:
+        """The time of a level of any path: its own t if it is one of this path, else the time of its γ."""
+        if torch.equal(self.schedule(level.t), level.gamma):
+            return level.t
+        return self.time_of(level.gamma)
+
+    @property
+    def lowest(self) -> Level:
+        """The lowest finite level."""
+        return self.at(max(self.schedule.t_min, 0.0))
+
+    @property
+    def highest(self) -> Level:
+        """The noise end, t = 1."""
+        return self.at(1.0)
+
+    @property
+    def prior_std(self) -> float:
+        """Standard deviation of p(x_1): the limit of σ as γ → ∞ where it is finite (1), else σ of the highest level."""
+        limit = self.scale.noise_limit
+        return limit if limit < float("inf") else float(self.highest.sigma.detach())
+
+    def grid(self, steps: int, end: str = "clean", spacing: str = "uniform") -> Level:
+        """The S + 1 levels of S steps, shape (S + 1,), from the highest down to `end` ("clean" or "lowest").
+
+        spacing: a name in `SPACINGS`. ValueError for S < 1, an unknown name, or more levels than a table has.
+        """
+        if end not in ENDS:
+            raise ValueError(f"unknown end {end!r} of a grid; known: {', '.join(ENDS)}")
+        if spacing not in SPACINGS:
+            raise ValueError(f"unknown spacing {spacing!r}; known: {', '.join(SPACINGS)}")
+        finite = steps + (end == "lowest")
+        most = self.schedule.steps or float("inf")
+        if steps < 1 or finite > most:
+            raise ValueError(f"{steps} steps to the {end} level; allowed: 1 to {most - (end == 'lowest')}")
+        u = torch.linspace(1, 0, finite, dtype=torch.float64)
+        t = SPACINGS[spacing](self, u)
+        if self.schedule.steps:
+            t = _distinct_knots(t, self.schedule.steps)
+        return self.at(t).then(clean()) if end == "clean" else self.at(t)
+
+
+def _distinct_knots(t: Tensor, steps: int) -> Tensor:
+    """Descending times moved to knots i/T, each used once: pushed up where two would share one, kept within T."""
+    knots = torch.floor(t.flip(0) * steps + 0.5).clamp(1, steps)
+    order = torch.arange(len(t), dtype=t.dtype)
+    knots = torch.cummax(knots - order, 0).values + order
+    return torch.minimum(knots, steps - order.flip(0)).flip(0) / steps
+
+
+def _uniform(path: Path, u: Tensor) -> Tensor:
+    """Equal steps of time: DDPM's whole chain, Improved DDPM's respacing, DDIM's "linear" τ."""
+    return path.schedule.t_min + (1 - path.schedule.t_min) * u
+
+
+def _quadratic(path: Path, u: Tensor) -> Tensor:
+    """Times ∝ u²: more steps near the data, DDIM's "quadratic" τ."""
+    return _uniform(path, u**2)
+
+
+def _log_snr(path: Path, u: Tensor) -> Tensor:
+    """Equal steps of γ between the lowest and the highest finite level."""
+    low, high = path.lowest.gamma, path.highest.gamma
+    t = path.time_of(low + (high - low) * u)
+    return torch.where(u == 1, 1.0, torch.where(u == 0, path.schedule.t_min, t))
+
+
+SPACINGS: dict[str, Callable[[Path, Tensor], Tensor]] = {
+    "uniform": _uniform,
+    "quadratic": _quadratic,
+    "log_snr": _log_snr,
+}

@@ -1,0 +1,14 @@
+"""Samplers: one idea a file, one loop for all."""
+
+from collections.abc import Callable
+
+from logsnr.samplers.ancestral import Ancestral as Ancestral
+from logsnr.samplers.ddim import DDIM as DDIM
+from logsnr.samplers.loop import Noise as Noise
+from logsnr.samplers.loop import Sampler as Sampler
+from logsnr.samplers.loop import Step as Step
+from logsnr.samplers.loop import prior as prior
+from logsnr.samplers.loop import seeded as seeded
+from logsnr.samplers.loop import simulate as simulate
+
+SAMPLERS: dict[str, Callable[..., Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}

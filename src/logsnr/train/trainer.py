@@ -1,0 +1,234 @@
+"""The training loop: a generator that yields after optimiser and averages have moved.
+
+It knows "a module that returns a `Loss`" and nothing of noise levels. What a step does is a function of the
+weights, of the batch and of (seed, step): noise comes from `Draws`, dropout is re-seeded for every
+micro-batch, the learning rate is a law of the step. So 2N steps are, bit for bit, N steps, a checkpoint, and
+N steps in another process.
+
+A step whose loss or gradient is not finite moves nothing and is counted; the data goes on. The check needs
+the loss and the gradient norm on the host before the optimiser moves: that transfer, which also carries what
+the log needs, is the only point of a step where the host waits for the device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from logsnr.draws import Draws
+from logsnr.loss import Loss
+from logsnr.train.ema import MovingAverages
+from logsnr.train.names import canonical, copy_into, listed, named_tensors
+from logsnr.train.optim import load_optimizer, optimizer_tensors
+from logsnr.train.report import Report, binned
+
+
+class Batch(Protocol):
+    """x: (B, *). condition: (B, *) by keyword. index: (B,) place in the global batch. examples: (B,) ids."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def x(self) -> Tensor: ...
+    @property
+    def condition(self) -> Mapping[str, Tensor]: ...
+    @property
+    def index(self) -> Tensor: ...
+    @property
+    def examples(self) -> Tensor: ...
+
+
+class NonFiniteLoss(ArithmeticError):  # noqa: N818 (names what happened, like FloatingPointError's siblings)
+    """Too many steps in a row had a loss or gradient that was not finite; the message names the culprit."""
+
+
+class State(NamedTuple):
+    """What a checkpoint holds of a trainer: live tensors by group and name, and JSON values."""
+
+    tensors: dict[str, dict[str, Tensor]]
+    values: dict[str, int]
+
+
+class _Measured(NamedTuple):
+    """One step's per-example numbers on the host, float64 (B,), and the gradient norm before clipping."""
+
+    grad_norm: float
+    total: Tensor
+    unweighted: Tensor
+    parts: dict[str, Tensor]
+    times: Tensor
+
+
+class Trainer:
+    """Minimises the batch mean of `task(x, draws, **condition).total`.
+
+    task: module whose forward returns a `Loss`, with `observe(times, losses)`, called after every optimiser
+        step with the batch's times and totals as CPU tensors (B,) in global order. Its tensors outside the
+        model (say, the history of an importance sampler) are the checkpoint's group `task`.
+    averages: of the module that is "the model", which lies within the task.
+    optimizer: over the task's parameters. learning_rate: law of the number of finished steps.
+    micro_batch: most examples in one forward; None for all. The sum of gradients does not know the split.
+    clip_norm: largest global norm of the gradient; None for no limit.
+    max_skipped: this many steps in a row that are not finite raise `NonFiniteLoss`.
+    """
+
+    def __init__(
+        self,
+        task: nn.Module,
+        averages: MovingAverages,
+        optimizer: torch.optim.Optimizer,
+        *,
+        learning_rate: Callable[[int], float],
+        seed: int = 0,
+        micro_batch: int | None = None,
+        clip_norm: float | None = 1.0,
+        max_skipped: int = 10,
+    ) -> None:
+        if micro_batch is not None and micro_batch < 1:
+            raise ValueError(f"micro_batch must be at least 1, not {micro_batch}")
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"clip_norm must be positive or None, not {clip_norm}")
+        self.task, self.model, self.averages, self.optimizer = task, averages.module, averages, optimizer
+        self.learning_rate, self.seed, self.micro_batch = learning_rate, seed, micro_batch
+        self.clip_norm, self.max_skipped = clip_norm, max_skipped
+        self.step = self.images = self.skipped = self.skipped_in_a_row = 0
+        self._observe = cast(Callable[[Tensor, Tensor], None], task.observe)
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._device = self._parameters[0].device
+
+    def steps(self, batches: Iterable[Batch]) -> Iterator[Report]:
+        """One report a batch; ValueError if the batches do not go on at `step`. May raise `NonFiniteLoss`."""
+        self.optimizer.zero_grad()
+        for batch in batches:
+            if batch.step != self.step:
+                raise ValueError(f"the trainer is at step {self.step}, the batch is of step {batch.step}")
+            yield self._step(batch)
+
+    def _step(self, batch: Batch) -> Report:
+        started = time.perf_counter()
+        lr = self.learning_rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        losses = self._accumulate(batch)
+        grad_norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        measured = _measure(losses, grad_norm)
+        loss = measured.total.mean().item()
+
+        finite = math.isfinite(loss) and math.isfinite(measured.grad_norm)
+        self.step += 1
+        self.images += len(batch.x)
+        if finite:
+            if self.clip_norm is not None and measured.grad_norm > self.clip_norm:
+                clip_grads_with_norm_(self._parameters, self.clip_norm, grad_norm)
+            self.optimizer.step()
+            self.averages.update(self.images, len(batch.x))
+            self._observe(measured.times, measured.total)
+            self.skipped_in_a_row = 0
+        else:
+            self._skip(batch, measured)
+        self.optimizer.zero_grad()  # now, so that a preview between steps has the gradients' memory
+        return Report(
+            step=self.step,
+            images=self.images,
+            loss=loss,
+            parts={name: part.mean().item() for name, part in measured.parts.items()},
+            loss_bins=binned(measured.times, measured.unweighted),
+            lr=lr,
+            grad_norm=measured.grad_norm,
+            seconds=time.perf_counter() - started,
+            skipped=not finite,
+        )
+
+    def _accumulate(self, batch: Batch) -> list[Loss]:
+        """Backward of the batch mean, micro-batch by micro-batch."""
+        if not (self.task.training and self.model.training):
+            self.task.train()  # a preview may have left the model in evaluation mode
+        size = len(batch.x)
+        width = self.micro_batch or size
+        draws = Draws(self.seed, batch.step, batch.index, size)
+        x = batch.x.to(self._device, non_blocking=True)
+        condition = {k: v.to(self._device, non_blocking=True) for k, v in batch.condition.items()}
+        losses = []
+        for micro_step, start in enumerate(range(0, size, width)):
+            rows = slice(start, start + width)
+            torch.manual_seed(_dropout_seed(self.seed, batch.step, micro_step))
+            loss: Loss = self.task(x[rows], draws.rows(rows), **{k: v[rows] for k, v in condition.items()})
+            (loss.total.sum() / size).backward()
+            losses.append(loss)
+        return losses
+
+    def _skip(self, batch: Batch, measured: _Measured) -> None:
+        """Count a step that is not finite; at the limit say whose fault the last one was."""
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row < self.max_skipped:
+            return
+        bad = ~measured.total.isfinite()
+        if bad.any():
+            examples, times = batch.examples.cpu()[bad].tolist(), measured.times[bad].tolist()
+            pairs = zip(examples, times, strict=True)
+            culprit = "loss of " + listed(f"example {example} at time {t:.4f}" for example, t in pairs)
+        else:
+            named = self.task.named_parameters()
+            broken = (canonical(n) for n, p in named if p.grad is not None and not p.grad.isfinite().all())
+            culprit = "gradient of " + next(broken, "no single parameter: their common norm overflows")
+        raise NonFiniteLoss(f"step {self.step}, the last of {self.skipped_in_a_row} not finite: {culprit}")
+
+    def state(self) -> State:
+        """Live tensors in groups `model`, `ema`…, `optimizer`, and `task` if that has tensors of its own."""
+        tensors = {
+            "model": named_tensors(self.model),
+            **self.averages.state(),
+            "optimizer": optimizer_tensors(self.optimizer, self.task),
+            "task": self._own_tensors(),
+        }
+        values = {
+            "step": self.step,
+            "images": self.images,
+            "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
+        }
+        return State({group: named for group, named in tensors.items() if named}, values)
+
+    def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]) -> None:
+        """Go on where a saved trainer stopped; ValueError in one line for what is missing or does not fit."""
+        missing = [key for key in self.state().values if key not in values]
+        if missing or "model" not in tensors:
+            raise ValueError(f"not a trainer's state: missing {listed(missing or ['model'])}")
+        copy_into(named_tensors(self.model), tensors["model"], "model")
+        copy_into(self._own_tensors(), tensors.get("task", {}), "task")
+        self.averages.load_state(tensors)
+        load_optimizer(self.optimizer, self.task, tensors.get("optimizer", {}))
+        self.step, self.images = values["step"], values["images"]
+        self.skipped, self.skipped_in_a_row = values["skipped"], values["skipped_in_a_row"]
+
+    def _own_tensors(self) -> dict[str, Tensor]:
+        inside = {id(tensor) for tensor in named_tensors(self.model).values()}
+        return {name: t for name, t in named_tensors(self.task).items() if id(t) not in inside}
+
+
+def _dropout_seed(seed: int, step: int, micro_step: int, rank: int = 0) -> int:
+    """A number of 63 bits that looks independent of its neighbours."""
+    digest = hashlib.blake2b(f"dropout/{seed}/{step}/{micro_step}/{rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def _measure(losses: list[Loss], grad_norm: Tensor) -> _Measured:
+    """Bring the step's numbers to the host in one transfer: here, and nowhere else, the host waits."""
+    names = list(losses[0].parts)
+    rows = 2 + len(names)
+    flat = [
+        torch.stack([loss.total, loss.unweighted, *(loss.parts[name] for name in names)]).detach().flatten()
+        for loss in losses
+    ]
+    norm, *host = torch.cat([grad_norm.reshape(1), *flat]).cpu().double().split([1, *map(len, flat)])
+    total, unweighted, *parts = torch.cat([micro.reshape(rows, -1) for micro in host], dim=1)
+    times = torch.cat([loss.times.detach() for loss in losses]).cpu()
+    return _Measured(norm.item(), total, unweighted, dict(zip(names, parts, strict=True)), times)
