@@ -44,11 +44,10 @@ _HOME = {
     "seeded": "samplers",
     "prior": "samplers",
     "load": "run",
-    "train": "run",
 }
 _ROOMS = (
     "betas", "config", "data", "decoders", "denoiser", "draws", "dynamics", "families", "kernels", "level", "likelihood",
-    "nets", "objectives", "oracles", "path", "prediction", "report", "run", "samplers", "scales", "schedules", "train_",
+    "nets", "objectives", "oracles", "path", "prediction", "report", "run", "samplers", "scales", "schedules", "train",
 )  # fmt: skip
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604

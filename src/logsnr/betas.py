@@ -48,9 +48,7 @@ def sigmoid(num_diffusion_steps: int, beta_start: float = 1e-4, beta_end: float 
     return beta_start + (beta_end - beta_start) * curve
 
 
-def warmup(
-    num_diffusion_steps: int, beta_start: float = 1e-4, beta_end: float = 2e-2, fraction: float = 0.1
-) -> Tensor:
+def warmup(num_diffusion_steps: int, beta_start: float = 1e-4, beta_end: float = 2e-2, fraction: float = 0.1) -> Tensor:
     """Linear over the first `fraction` of the steps, then constant ("warmup10" and "warmup50" in DDPM's program)."""
     betas = constant(num_diffusion_steps, beta_end)
     rising = int(num_diffusion_steps * fraction)

@@ -75,7 +75,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     betas: tuple[float, ...] = (0.9, 0.999)
     clip_norm: float | None = 1.0
-    ema_half_lives_images: tuple[float, ...] = (500_000.0,)
+    ema_half_lives_images: tuple[int, ...] = (500_000,)
     checkpoint_every: int = 1000
     keep: int = 2
     preview_every: int | None = None
@@ -140,8 +140,11 @@ def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping) and value.get("name", old.get("name")) == old.get("name"):
-            merged[key] = _overlay(old, value)
+        same_part = (
+            isinstance(old, Mapping) and isinstance(value, Mapping) and value.get("name") in (None, old.get("name"))
+        )
+        if same_part:
+            merged[key] = _overlay(typing.cast("Mapping[str, Any]", old), value)
         else:
             merged[key] = value
     return merged
@@ -217,8 +220,16 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         for key in value:
             if key not in hints:
                 raise ValueError(f"unknown key {where + '.' if where else ''}{key}; allowed: {', '.join(hints)}")
-        return kind(**{key: _read(hints[key], item, f"{where}.{key}".strip(".")) for key, item in value.items()})
+        values = {key: _read(hints[key], item, f"{where}.{key}".strip(".")) for key, item in value.items()}
+        missing = [f.name for f in dataclasses.fields(kind) if f.name not in values and _required(f)]
+        if missing:
+            raise ValueError(f"{where or 'the configuration'} lacks {', '.join(missing)}")
+        return typing.cast(Any, kind)(**values)
     return _leaf(kind, value, where)
+
+
+def _required(f: dataclasses.Field[Any]) -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
 
 
 def _leaf(kind: Any, value: Any, where: str) -> Any:
@@ -234,7 +245,7 @@ def _leaf(kind: Any, value: Any, where: str) -> Any:
         number = _number(value)
         if choice is float and isinstance(number, (int, float)) and not isinstance(number, bool):
             return float(number)
-        if choice is int and isinstance(number, (int, float)) and not isinstance(number, bool) and number == int(number):
+        if choice is int and not isinstance(number, (bool, str)) and number is not None and float(number).is_integer():
             return int(number)
         if choice in (str, bool) and isinstance(value, choice):
             return value

@@ -58,7 +58,7 @@ def read_npz(source: str, wish: Wish) -> Source:
             }
         except ValueError as error:
             raise _refusal(error) from error
-    if not blocks or "" in blocks and len(blocks) > 1:
+    if not blocks or ("" in blocks and len(blocks) > 1):
         raise ValueError(
             f"arrays {', '.join(keys.values())}; known: images, labels, or x_train, x_test, or a single array"
         )

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from logsnr.data.lazy import Lazy
 from logsnr.data.record import Block, Dataset, Examples, Source, Wish
-from logsnr.data.resize import resize
+from logsnr.data.resize import FILTER, resize
 from logsnr.data.split import held_out
-from logsnr.data.survey import fit, layout_of, levels_of, refuse_non_finite
+from logsnr.data.survey import fit, layout_of, levels_of, model_shape, refuse_non_finite
 
 
 def assemble(source: str, found: Source, split: str, wish: Wish) -> Dataset:
@@ -20,13 +20,13 @@ def assemble(source: str, found: Source, split: str, wish: Wish) -> Dataset:
         ValueError: if the arrays cannot be model data, contradict each other, or there is no such split.
     """
     blocks = found.blocks
-    _agree(blocks)
+    layout = found.layout or layout_of(_alike(blocks))
     levels = found.levels or levels_of(blocks)
     if levels is None:
         refuse_non_finite(blocks)
     if wish.size:
         blocks = {
-            name: Block(_resized(block.examples, wish.size, levels), block.labels)
+            name: Block(_resized(block.examples, wish.size, layout, levels), block.labels)
             for name, block in blocks.items()
         }
     places = _places(blocks)
@@ -35,31 +35,32 @@ def assemble(source: str, found: Source, split: str, wish: Wish) -> Dataset:
     labels, classes = _labels(blocks, found.classes)
     name, rows = places[split]
     fitted, fitted_rows = places.get("train", places[split])
-    transform = fit(blocks[fitted].examples, fitted_rows, levels)
+    transform = fit(blocks[fitted].examples, fitted_rows, layout, levels)
     if wish.channels not in (None, transform.shape[0]):
         raise ValueError(f"--channels converts image files; this data has shape {transform.shape}")
+    resized = f"{wish.size[0]}x{wish.size[1]} {FILTER}, centre crop" if wish.size else None
+    counts = {each: len(rows) for each, (_, rows) in places.items()}
     return Dataset(
-        source,
-        split,
-        {name: len(rows) for name, (_, rows) in places.items()},
-        classes,
-        labels[name][torch.from_numpy(rows)] if name in labels else None,
-        transform,
-        wish.size,
-        found.seen,
-        blocks[name].examples,
-        rows,
+        source=source,
+        split=split,
+        classes=classes,
+        labels=labels[name][torch.from_numpy(rows)] if name in labels else None,
+        transform=transform,
+        facts={"splits": counts, "resize": resized, **found.seen},
+        _examples=blocks[name].examples,
+        _rows=rows,
     )
 
 
-def _agree(blocks: dict[str, Block]) -> None:
+def _alike(blocks: dict[str, Block]) -> Examples:
+    """Return the first block's examples, having compared the others with them."""
     (first, block), *others = blocks.items()
-    layout_of(block.examples)
     kind = block.examples.dtype, block.examples.shape[1:]
     for name, other in others:
         given = other.examples.dtype, other.examples.shape[1:]
         if given != kind:
             raise ValueError(f"{name} holds {given[0]} of shape {given[1]}, {first} {kind[0]} of {kind[1]}")
+    return block.examples
 
 
 def _places(blocks: dict[str, Block]) -> dict[str, tuple[str, np.ndarray]]:
@@ -73,9 +74,7 @@ def _places(blocks: dict[str, Block]) -> dict[str, tuple[str, np.ndarray]]:
 def _labels(blocks: dict[str, Block], classes: tuple[str, ...]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Labels 0 .. K−1 by block, and the K names: those given, or the distinct labels themselves, sorted."""
     labels = {
-        name: np.atleast_1d(np.squeeze(block.labels))
-        for name, block in blocks.items()
-        if block.labels is not None
+        name: np.atleast_1d(np.squeeze(block.labels)) for name, block in blocks.items() if block.labels is not None
     }
     for name, each in labels.items():
         count = blocks[name].examples.shape[0]
@@ -94,8 +93,8 @@ def _labels(blocks: dict[str, Block], classes: tuple[str, ...]) -> tuple[dict[st
     return {name: torch.from_numpy(each.astype(np.int64)) for name, each in labels.items()}, classes
 
 
-def _resized(examples: Examples, size: tuple[int, int], levels: int | None) -> Examples:
-    layout, shape = layout_of(examples)
+def _resized(examples: Examples, size: tuple[int, int], layout: str, levels: int | None) -> Examples:
+    shape = model_shape(examples, layout)
     if len(shape) != 3:
         raise ValueError(f"--size resizes images; examples here have shape {shape}")
     if shape[1:] == size:

@@ -1,5 +1,4 @@
-"""CIFAR-10 as its authors publish it: the binary version and the python version, a folder or one file of
-either.
+"""CIFAR-10 as published: the binary version or the python version, a folder or one file.
 
 Binary: ``data_batch_1.bin`` .. ``data_batch_5.bin``, ``test_batch.bin``; a record is one label byte and 3072
 bytes of red, green and blue planes. Python: ``data_batch_1`` .., ``test_batch``, pickled by Python 2 and read
@@ -66,12 +65,11 @@ def _binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _python(path: Path) -> tuple[np.ndarray, np.ndarray]:
     record = _record(path)
-    pixels, labels = record.get("data"), record.get("labels")
-    if getattr(pixels, "dtype", None) != np.uint8 or pixels.shape != (len(labels or ()), _PIXELS):
-        raise ValueError(
-            f"{path} does not hold data, (N, {_PIXELS}) uint8, and N labels; its keys: {', '.join(record)}"
-        )
-    return pixels, np.asarray(labels)
+    pixels, labels = np.asarray(record.get("data")), np.asarray(record.get("labels"))
+    if pixels.dtype != np.uint8 or pixels.shape != (labels.size, _PIXELS):
+        keys = ", ".join(record)
+        raise ValueError(f"{path} does not hold data (N, {_PIXELS}) uint8 and N labels; its keys: {keys}")
+    return pixels, labels
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -69,12 +69,14 @@ def _block(path: Path) -> Block:
 
 def _array(path: Path) -> np.ndarray:
     data = _read(path)
-    dtype, axes = np.dtype(_TYPES[data[2]]), data[3]
-    shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])
-    wanted, given = math.prod(shape) * dtype.itemsize, len(data) - 4 - 4 * axes
+    dtype, start = np.dtype(_TYPES[data[2]]), 4 + 4 * data[3]
+    if len(data) < start:
+        raise ValueError(f"{path} ends within its header")
+    shape = struct.unpack(f">{data[3]}I", data[4:start])
+    wanted, given = math.prod(shape) * dtype.itemsize, len(data) - start
     if wanted != given:
         raise ValueError(f"{path} has {given} bytes of values; its header {shape} needs {wanted}")
-    return np.frombuffer(data, dtype, offset=4 + 4 * axes).reshape(shape)
+    return np.frombuffer(data, dtype, offset=start).reshape(shape)
 
 
 def _read(path: Path, size: int = -1) -> bytes:

@@ -70,11 +70,9 @@ def read_folder(source: str, wish: Wish) -> Source:
     blocks = {split: Block(_lazy(paths, mode, size), labels.get(split)) for split, paths in splits.items()}
     seen = {
         "modes": dict(Counter(header.mode for header in headers.values())),
-        "sizes": dict(
-            Counter(f"{header.height}x{header.width}" for header in headers.values()).most_common(10)
-        ),
+        "sizes": dict(Counter(f"{header.height}x{header.width}" for header in headers.values()).most_common(10)),
     }
-    return Source(blocks, seen=seen)
+    return Source(blocks, layout="grey" if _CHANNELS[mode] == 1 else "channels_last", seen=seen)
 
 
 def decode(path: Path, mode: str) -> np.ndarray:
@@ -100,9 +98,14 @@ def decode(path: Path, mode: str) -> np.ndarray:
 
 
 def _walk(root: Path) -> Iterable[Path]:
-    """Files in sorted order, hidden ones and archive litter left out, links followed."""
+    """Files in sorted order, without hidden ones and archive litter; links are followed, no folder is read twice."""
+    visited = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        if (place := os.path.realpath(folder)) in visited:
+            folders.clear()
+            continue
+        visited.add(place)
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
@@ -123,9 +126,7 @@ def _effective_mode(image: Image.Image) -> str:
         return "RGBA" if "transparency" in image.info else "RGB"
     if image.mode not in _AS:
         raise ValueError(f"mode {image.mode} is not known; known: {' '.join(_AS)} P")
-    if image.mode in ("RGB", "RGBA", "LA") and any(
-        "16" in str(tile[3]) for tile in getattr(image, "tile", ())
-    ):
+    if image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         raise ValueError("16-bit colour, of which only 8 bits would be read; store it as a uint16 .npy")
     return _AS[image.mode]
 
@@ -136,9 +137,7 @@ def _one_mode(headers: dict[Path, Header], channels: int | None) -> str:
     odd = next((path for path in headers if headers[path].mode != mode), None)
     wide = next((path for path in headers if headers[path].mode == "I;16"), None)
     if wide and (odd or channels not in (None, 1)):
-        raise ValueError(
-            f"{wide} is 16-bit grey: such files are neither mixed with others nor converted to colour"
-        )
+        raise ValueError(f"{wide} is 16-bit grey: such files are neither mixed with others nor converted to colour")
     if channels is not None and not wide:
         return _CONVERTED[channels]
     if odd:

@@ -20,9 +20,7 @@ KEPT_BYTES = 2**30
 class Lazy:
     """An array (count, *shape) whose rows are ``make(row)``, called in threads, once if all fit in 1 GiB."""
 
-    def __init__(
-        self, count: int, shape: tuple[int, ...], dtype: Any, make: Callable[[int], np.ndarray]
-    ) -> None:
+    def __init__(self, count: int, shape: tuple[int, ...], dtype: Any, make: Callable[[int], np.ndarray]) -> None:
         self.shape = (count, *shape)
         self.dtype = np.dtype(dtype)
         self._make = make

@@ -12,7 +12,7 @@ The next N words of the same stream decide, by their top bit, which draws are mi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -75,7 +75,7 @@ class Batches:
             x[mirrored] = x[mirrored].flip(-1)
         return Batch(step, x, condition, torch.arange(self.batch_size), torch.from_numpy(examples))
 
-    def iterate(self, start_step: int = 0) -> Iterator[Batch]:
+    def iterate(self, start_step: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of the steps start_step, start_step + 1, …, without end, two of them read ahead.
 
         The one reading thread ends when the iterator is closed or forgotten.
@@ -104,7 +104,7 @@ class Batches:
         return examples, mirrored
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _epoch(seed: int, epoch: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     words = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(2 * count)
     return np.argsort(words[:count], kind="stable"), words[count:] >= 2**63

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from logsnr.data.lazy import Lazy
-from logsnr.data.resize import FILTER
 from logsnr.data.transform import Transform
 
 Examples = np.ndarray | Lazy
@@ -49,13 +48,14 @@ class Source:
     Attributes:
         blocks: examples by split; one block alone is split by :mod:`logsnr.data.split`.
         classes: names of the labels 0 .. K−1; empty if the labels name themselves.
-        levels: number of grey levels if the format knows better than the dtype.
+        levels, layout: where the format knows better than :mod:`logsnr.data.survey` can tell from an array.
         seen: further facts for the summary (modes and sizes of image files).
     """
 
     blocks: dict[str, Block]
     classes: tuple[str, ...] = ()
     levels: int | None = None
+    layout: str | None = None
     seen: dict[str, Any] = field(default_factory=dict)
 
 
@@ -73,21 +73,19 @@ class Dataset:
 
     Attributes:
         source: the string that was loaded.
-        split: name of this split; ``splits`` has the number of examples of each.
+        split: name of this split.
         classes: names of the classes, empty if there are none.
         labels: (N,) int64, or None.
         transform: raw ↔ model units, fitted on the training split (levels: on all splits).
-        size: (height, width) that the images were resized to, or None.
+        facts: what the summary adds: examples by split, resize, modes and sizes of image files.
     """
 
     source: str
     split: str
-    splits: dict[str, int]
     classes: tuple[str, ...]
     labels: Tensor | None
     transform: Transform
-    size: tuple[int, int] | None
-    seen: dict[str, Any]
+    facts: dict[str, Any]
     _examples: Examples = field(repr=False)
     _rows: np.ndarray = field(repr=False)
 
@@ -98,6 +96,11 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """One example in model layout, (C, *spatial) or (D,)."""
         return self.transform.shape
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Number of examples of each split of the source."""
+        return dict(self.facts["splits"])
 
     @property
     def levels(self) -> int | None:
@@ -117,10 +120,9 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of shape, dtype, split, resize, and of the raw bytes in order: equal data, equal
-        fingerprint.
+        """SHA-256 of count, shape, dtype, split and resize, then of the raw bytes in order.
 
-        The path and the file format are not part of it.
+        Neither path nor file format is part of it: equal data has equal fingerprints.
         """
         return self._survey[0]
 
@@ -131,23 +133,20 @@ class Dataset:
             "source": self.source,
             "split": self.split,
             "count": len(self),
-            "splits": dict(self.splits),
             "shape": list(self.shape),
             "raw_shape": list(self.transform.raw_shape),
             "levels": self.levels,
             "classes": list(self.classes),
             "range": [low, high],
-            "resize": None if self.size is None else f"{self.size[0]}x{self.size[1]} {FILTER}, centre crop",
             "fingerprint": fingerprint,
-            **self.seen,
+            **self.facts,
             "notes": self._notes(low, high),
         }
 
     @cached_property
     def _survey(self) -> tuple[str, float | int, float | int]:
         dtype = self._examples.dtype.newbyteorder("<")
-        resize = None if self.size is None else [*self.size, FILTER]
-        head = [len(self), *self.transform.raw_shape], dtype.str, self.split, resize
+        head = [len(self), *self.transform.raw_shape], dtype.str, self.split, self.facts["resize"]
         digest = hashlib.sha256(json.dumps(head).encode())
         lows, highs = [], []
         for raw in chunks(self._examples, self._rows):

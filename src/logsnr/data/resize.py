@@ -22,9 +22,7 @@ def resize(image: np.ndarray, size: tuple[int, int], levels: int | None) -> np.n
         # Pillow's own modes: faster, and colour is weighted by opacity where there is an alpha channel.
         return np.asarray(_cover_and_crop(Image.fromarray(image), size))
     planes = image.reshape(*image.shape[:2], -1).astype(np.float32)
-    resized = [
-        np.asarray(_cover_and_crop(Image.fromarray(plane), size)) for plane in np.moveaxis(planes, -1, 0)
-    ]
+    resized = [np.asarray(_cover_and_crop(Image.fromarray(plane), size)) for plane in np.moveaxis(planes, -1, 0)]
     result = np.stack(resized, axis=-1).reshape(*size, *image.shape[2:])
     return result if levels is None else result.round().clip(0, levels - 1).astype(image.dtype)
 

@@ -83,10 +83,10 @@ def load(
 
 def _reader(source: str) -> Reader:
     for reader in READERS:
-        if reader.accepts(source):
+        if source and reader.accepts(source):
             return reader
     known = "; known: " + ", ".join(reader.known_as for reader in READERS)
-    if Path(source).exists():
+    if source and Path(source).exists():
         raise ValueError("the content is not of a known kind" + known)
     raise ValueError("no such file, folder or name" + _meant(source, ["digits", "toy:"]) + known)
 

@@ -33,9 +33,7 @@ def held_out(count: int) -> dict[str, np.ndarray]:
         ValueError: if fewer than 2 examples leave a split empty.
     """
     if count < 2:
-        raise ValueError(
-            f"{count} example; at least 2 are needed, one of them to be held out as the test split"
-        )
+        raise ValueError(f"{count} example; at least 2 are needed, one of them to be held out as the test split")
     order = np.random.default_rng(0).permutation(count)
     test = min(max(count // 10, 1), MOST_HELD_OUT)
     return {"train": order[: count - test], "test": order[count - test :]}

@@ -23,8 +23,8 @@ _COLOURS = range(1, 5)
 _BY_DTYPE = {"bool": 2, "uint8": 256, "uint16": 65536}
 
 
-def layout_of(examples: Examples) -> tuple[str, tuple[int, ...]]:
-    """Return the layout's name and the shape of one example in model layout.
+def layout_of(examples: Examples) -> str:
+    """Return the name of the layout that the table gives to an array.
 
     Raises:
         ValueError: if the dtype is not bool, integer or float, or there are no or too many axes.
@@ -33,14 +33,16 @@ def layout_of(examples: Examples) -> tuple[str, tuple[int, ...]]:
     if dtype.kind not in "buif":
         raise ValueError(f"dtype {dtype} is refused; allowed: bool, integers, floats")
     if not 2 <= len(shape) <= 5 or min(shape) < 1:
-        raise ValueError(
-            f"an array of shape {shape}; allowed: 2 to 5 axes (examples first), none of them empty"
-        )
+        raise ValueError(f"an array of shape {shape}; allowed: 2 to 5 axes (examples first), none of them empty")
     if len(shape) == 3 and dtype.kind != "f":
-        return "grey", (1, *shape[1:])
-    if len(shape) == 4 and shape[3] in _COLOURS and shape[1] not in _COLOURS:
-        return "channels_last", (shape[3], *shape[1:3])
-    return "same", tuple(shape[1:])
+        return "grey"
+    return "channels_last" if len(shape) == 4 and shape[3] in _COLOURS and shape[1] not in _COLOURS else "same"
+
+
+def model_shape(examples: Examples, layout: str) -> tuple[int, ...]:
+    """Return the shape of one example in model layout, (C, *spatial) or (D,)."""
+    shape = examples.shape[1:]
+    return {"grey": (1, *shape), "channels_last": (shape[-1], *shape[:-1]), "same": tuple(shape)}[layout]
 
 
 def levels_of(blocks: dict[str, Block]) -> int | None:
@@ -63,13 +65,12 @@ def levels_of(blocks: dict[str, Block]) -> int | None:
     return max(high + 1, 2)
 
 
-def fit(examples: Examples, rows: np.ndarray, levels: int | None) -> Transform:
-    """Return the transform of these levels; that of continuous data has the mean and std of the examples
-    ``rows``.
+def fit(examples: Examples, rows: np.ndarray, layout: str, levels: int | None) -> Transform:
+    """Return the transform of these levels; that of continuous data has the mean and std of the examples ``rows``.
 
     A constant channel has std 0; it keeps its scale (std = 1), so that it is encoded as 0.
     """
-    layout, shape = layout_of(examples)
+    shape = model_shape(examples, layout)
     if levels is not None:
         return Transform(shape, levels, layout)
     mean, std = _moments(examples, np.sort(rows), axis=-1 if layout == "channels_last" else 1)

@@ -92,17 +92,13 @@ class Transform:
             raise ValueError(f"unknown layout {self.layout!r}; known: {', '.join(LAYOUTS)}")
         if not self.shape or min(self.shape) < 1:
             raise ValueError(f"shape is {self.shape}; one or more positive sizes are needed")
-        if self.layout != "same" and len(self.shape) != 3 or self.layout == "grey" and self.shape[0] != 1:
+        if (self.layout != "same" and len(self.shape) != 3) or (self.layout == "grey" and self.shape[0] != 1):
             raise ValueError(f"layout {self.layout!r} does not fit the shape {self.shape}")
         if self.levels is not None and not 2 <= self.levels <= MOST_LEVELS:
-            raise ValueError(
-                f"levels is {self.levels}; allowed: 2 to {MOST_LEVELS}, or None for continuous data"
-            )
+            raise ValueError(f"levels is {self.levels}; allowed: 2 to {MOST_LEVELS}, or None for continuous data")
         moments = 0 if self.levels is not None else self.shape[0]
         if len(self.mean) != moments or len(self.std) != moments or not all(s > 0 for s in self.std):
-            raise ValueError(
-                f"mean and std need {moments} values each, std > 0; given {self.mean} and {self.std}"
-            )
+            raise ValueError(f"mean and std need {moments} values each, std > 0; given {self.mean} and {self.std}")
 
     @property
     def raw_shape(self) -> tuple[int, ...]:
@@ -173,13 +169,9 @@ class Transform:
             x = ((self._to_model(raw).astype(np.float64) - mean) / std).astype(np.float32)
         else:
             if raw.dtype.kind not in "bui":
-                raise ValueError(
-                    f"raw data has dtype {raw.dtype}; this data has {self.levels} integer levels"
-                )
+                raise ValueError(f"raw data has dtype {raw.dtype}; this data has {self.levels} integer levels")
             if raw.size and not 0 <= int(raw.min()) <= int(raw.max()) < self.levels:
-                raise ValueError(
-                    f"raw values are {raw.min()} to {raw.max()}; allowed: 0 to {self.levels - 1}"
-                )
+                raise ValueError(f"raw values are {raw.min()} to {raw.max()}; allowed: 0 to {self.levels - 1}")
             x = self._table[self._to_model(raw).astype(np.intp)]
         return torch.from_numpy(np.ascontiguousarray(x))
 
@@ -204,9 +196,7 @@ class Transform:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what :meth:`from_dict` reads: plain JSON values."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Transform:

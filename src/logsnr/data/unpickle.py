@@ -1,6 +1,6 @@
 """Reading plain data out of a pickle without running it.
 
-A pickle is a program for a stack machine, and two of its instructions call whatever function the file names:
+A pickle is a program for a stack machine, and some of its instructions call whatever function the file names:
 loading one is running a stranger's code. CIFAR-10 is published as such files. This interpreter has no such
 instruction. It disassembles the file (``pickletools.genops`` executes nothing) and knows dict, list, tuple,
 int, float, bytes, str, the memo, and NumPy arrays of numbers, whose four constructors are recognised by name
@@ -63,12 +63,10 @@ class RefusedError(Exception):
 
 
 def read_pickle(file: BinaryIO) -> Any:
-    """Return the dicts, lists, tuples, numbers, strings and arrays in a pickle of any protocol; arrays are
-    read-only.
+    """Return the dicts, lists, tuples, numbers, strings and (read-only) arrays in a pickle of any protocol.
 
     Raises:
-        ValueError: naming the instruction or the global that is not plain data, or the place where the file
-        is damaged.
+        ValueError: naming the instruction or the name that is not plain data, or the place of the damage.
     """
     machine = _Machine()
     name, position = "start", 0
@@ -133,9 +131,7 @@ class _Machine:
             items = self.pop(2) if name == "SETITEM" else self.pop_to_mark()
             self.stack[-1].update(_pairs(items))
         else:
-            raise RefusedError(
-                f"the pickle instruction {name} is refused: only plain data and arrays are read"
-            )
+            raise RefusedError(f"the pickle instruction {name} is refused: only plain data and arrays are read")
 
     def pop(self, count: int) -> list[Any]:
         items = self.stack[-count:]
@@ -164,16 +160,12 @@ def _call(target: Any, arguments: tuple[Any, ...]) -> Any:
             return arguments[0].encode("latin-1")
         case ("__builtin__" | "builtins", "bytes") if arguments == ():
             return b""
-    raise RefusedError(
-        f"the pickle calls {'.'.join(map(text, target))}, which is refused: only plain data is read"
-    )
+    raise RefusedError(f"the pickle calls {'.'.join(map(text, target))}, which is refused: only plain data is read")
 
 
 def _number(name: str) -> np.dtype[Any]:
     if not _NUMBERS.fullmatch(name):
-        raise RefusedError(
-            f"the pickle has an array of dtype {name!r}, which is refused: only numbers are read"
-        )
+        raise RefusedError(f"the pickle has an array of dtype {name!r}, which is refused: only numbers are read")
     return np.dtype(name)
 
 

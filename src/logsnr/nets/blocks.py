@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import SiLU, convolution, group_norm, over, zeroed
+from .layers import SiLU, at_least_float32, convolution, group_norm, over, zeroed
 
 Direction = Literal["down", "up"]
 
@@ -97,13 +98,21 @@ class ResBlock(nn.Module):
         return self.shortcut(self.resample(x)) + self.conv2(self.dropout(self.silu(h)))
 
 
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q kᵀ/√d) v; written out on a CPU, whose fused kernel has a slow backward and no second derivative."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    logits = at_least_float32(q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2))
+    return torch.softmax(logits, dim=-1).to(v.dtype) @ v
+
+
 class Attention(nn.Module):
     """x + W softmax(q kᵀ/√d) v over all positions, with q, k, v linear in norm(x) (Vaswani et al. 2017)."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         if channels % heads:
-            raise ValueError(f"attention needs heads that divide the channels; got {heads} heads, {channels} channels")
+            raise ValueError(f"heads must divide the channels; got {heads} heads, {channels} channels")
         self.heads = heads
         self.norm = group_norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
@@ -112,5 +121,5 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        h = _attend(q, k, v).transpose(1, 2).flatten(2)
         return x + self.out(h).transpose(1, 2).reshape(x.shape)

@@ -22,13 +22,18 @@ Layer = TypeVar("Layer", bound=nn.Module)
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """x in float32, or in its own precision where that is higher."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class SiLU(nn.Module):
     """x · sigmoid(x) (Elfwing et al. 2018); on a CPU in eval mode by exp alone, whose kernel has no scalar tail."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or x.device.type != "cpu":
             return F.silu(x)
-        return (x / (1 + torch.exp(-x.float()))).to(x.dtype)
+        return (x / (1 + torch.exp(-at_least_float32(x)))).to(x.dtype)
 
 
 class Head(nn.Linear):

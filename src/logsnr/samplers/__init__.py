@@ -7,6 +7,7 @@ from logsnr.samplers.ddim import DDIM as DDIM
 from logsnr.samplers.loop import Noise as Noise
 from logsnr.samplers.loop import Sampler as Sampler
 from logsnr.samplers.loop import Step as Step
+from logsnr.samplers.loop import evaluations as evaluations
 from logsnr.samplers.loop import prior as prior
 from logsnr.samplers.loop import seeded as seeded
 from logsnr.samplers.loop import simulate as simulate

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from logsnr.denoiser import Model
-from logsnr.kernels import named_rule, reverse
+from logsnr.kernels import named_rule, reverse, small
 from logsnr.level import Level
 from logsnr.samplers.loop import Sampler, Step, evaluations
 
@@ -21,11 +21,11 @@ class Ancestral(Sampler):
     """x_s = μ(x_t, x̂0) + std · ε, μ the posterior mean; variance: "small" (β̃) or "large" (β)."""
 
     order = 1
-    scale_free = True
     stochastic = True
 
     def __init__(self, variance: str = "small") -> None:
         self.rule = named_rule(variance)
+        self.scale_free = self.rule is small  # β is a variance in the units of x_t
 
     def step(
         self, model: Model, x: Tensor, t: Level, s: Level, *, noise: Callable[[str], Tensor], memory: Any = None

@@ -8,7 +8,7 @@ times the posterior variance, in any units.
     setting                       paper
     η = 0                         DDIM: deterministic, Euler's method for d(x/α) = ε̂ d(σ/α)
     η = 1                         DDPM's ancestral step with the small variance
-    η = 1, noise variance large   σ̂ of section 5: only the noise is larger, the coefficient of ε̂ stays
+    η = 1, noise_variance large   σ̂ of section 5: only the noise is larger, the coefficient of ε̂ stays
 """
 
 from __future__ import annotations
@@ -20,22 +20,25 @@ import torch
 from torch import Tensor
 
 from logsnr.denoiser import Model
-from logsnr.kernels import named_rule
+from logsnr.kernels import named_rule, small
 from logsnr.level import Level, over
 from logsnr.samplers.loop import Sampler, Step, evaluations
 
 
 class DDIM(Sampler):
-    """The step above. eta: η in [0, 1]. variance: "small" for c' = c; "large" for c' = η · std of the transition."""
+    """The step above. eta: η in [0, 1].
+
+    noise_variance: "small" for c' = c; "large" for c' = η · standard deviation of the transition.
+    """
 
     order = 1
-    scale_free = True
 
-    def __init__(self, eta: float = 0.0, variance: str = "small") -> None:
+    def __init__(self, eta: float = 0.0, noise_variance: str = "small") -> None:
         if not 0 <= eta <= 1:
             raise ValueError(f"eta = {eta}; allowed: 0 (deterministic) to 1 (ancestral)")
-        self.eta, self.rule = eta, named_rule(variance)
+        self.eta, self.rule = eta, named_rule(noise_variance)
         self.stochastic = eta > 0
+        self.scale_free = not self.stochastic or self.rule is small  # β is a variance in the units of x_t
 
     def step(
         self, model: Model, x: Tensor, t: Level, s: Level, *, noise: Callable[[str], Tensor], memory: Any = None

@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ def finish(model: Model, x: Tensor, t: Level, s: Level) -> Step:
 def simulate(sampler: Sampler, model: Model, x: Tensor, levels: Level, *, noise: Noise) -> Iterator[Step]:
     """Walk x (B, *), which is at levels[0], down `levels` (S + 1,), yielding after each of the S steps."""
     memory = None
-    for i, (t, s) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+    for i, (t, s) in enumerate(pairwise(levels)):
         if s.is_clean:
             step = finish(model, x, t, s)
         else:

@@ -1,0 +1,183 @@
+"""The command line: verbs and their flags, no logic. Nothing heavy is imported before a verb runs.
+
+A flag that sets a leaf of the configuration names it (`dest` is the dotted leaf); precedence is flag > --set > --config
+> recipe > default. Errors are one line on standard error: exit status 2 for what was asked wrongly, 1 for what failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+from logsnr import __version__
+from logsnr.families import FAMILIES
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        fail(f"{' '.join(message.split())} (try {self.prog} --help)", 2)
+
+
+def fail(message: str, status: int) -> NoReturn:
+    """One line on standard error, and out."""
+    print(f"logsnr: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def size(text: str) -> tuple[int, ...]:
+    """`N` or `HxW`."""
+    try:
+        sides = tuple(int(side) for side in text.lower().split("x"))
+    except ValueError:
+        sides = ()
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; allowed: N or HxW, e.g. 32 or 37x53")
+    return sides * 2 if len(sides) == 1 else sides
+
+
+def index_range(text: str) -> tuple[int, int]:
+    """`I:J`, the examples I … J − 1."""
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdigit() and last.isdigit() and int(first) < int(last)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range; allowed: I:J with 0 <= I < J, e.g. 5:8")
+    return int(first), int(last)
+
+
+def _common(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output, nothing else")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def _machine(parser: Parser) -> None:
+    group = parser.add_argument_group("machine")
+    group.add_argument("--device", dest="machine.device", metavar="D", help="auto, cpu, cuda, cuda:1, mps")
+    group.add_argument("--precision", dest="machine.precision", metavar="P", help="of the network: auto, fp32, bf16")
+    group.add_argument("--threads", dest="machine.threads", type=int, metavar="N", help="CPU threads")
+
+
+def _configured(parser: Parser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="YAML overlaid on the recipe (a run.yaml will do)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
+                        help="any leaf of the configuration, e.g. train.lr=1e-3; may be repeated")  # fmt: skip
+
+
+def _train(parser: Parser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help=", ".join(FAMILIES))
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", dest="data.source", metavar="DATA",
+                      help="digits (default), toy:NAME, a folder of images, .npy, .npz, IDX or CIFAR-10 files")  # fmt: skip
+    data.add_argument("--size", dest="data.size", type=size, metavar="N|HxW", help="resize and centre-crop images")
+    data.add_argument("--channels", dest="data.channels", type=int, metavar="C", help="convert images to 1, 3 or 4")
+    data.add_argument("--flip", dest="data.flip", action="store_const", const=True, help="mirror half of the draws")
+    parser.add_argument("--out", required=True, metavar="RUN", help="run directory; the same command goes on in it")
+    train = parser.add_argument_group("training")
+    for flag, kind, text in (
+        ("steps", int, "stop after this many optimiser steps"),
+        ("minutes", float, "stop after this many minutes"),
+        ("images", int, "stop after this many images"),
+        ("batch-size", int, "images an optimiser step, over all devices"),
+        ("micro-batch", int, "most images at once; the rest is accumulated"),
+        ("lr", float, "learning rate"),
+        ("checkpoint-every", int, "steps between checkpoints"),
+        ("keep", int, "checkpoints kept"),
+        ("preview-every", int, "steps between previews"),
+        ("log-every", int, "steps between log records"),
+    ):
+        train.add_argument(f"--{flag}", dest=f"train.{flag.replace('-', '_')}", type=kind, metavar="N", help=text)
+    train.add_argument(
+        "--network", dest="network", metavar="NAME", help="size of network, e.g. tiny, small, ddpm-cifar10"
+    )
+    train.add_argument("--resume", default="auto", metavar="auto|none|PATH", help="auto (default) goes on in RUN")
+    train.add_argument("--seed", dest="seed", type=int, metavar="S", help="of weights, data order, noise")
+    train.add_argument(
+        "--dry-run", action="store_true", help="print configuration, size, memory and time, train nothing"
+    )
+    _configured(parser)
+    _machine(parser)
+    _common(parser)
+
+
+def _sample(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run directory or checkpoint")
+    parser.add_argument("--out", metavar="DIR", help="where grid.png, samples.npz and manifest.json go (RUN/samples)")
+    parser.add_argument("--n", type=int, metavar="N", help="how many (64)")
+    parser.add_argument("--index", type=index_range, metavar="I:J", help="examples I to J − 1 instead of 0 to N − 1")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="example i is a function of (seed, i)")
+    parser.add_argument("--sampler", metavar="NAME", help="ddim, ancestral")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of the grid")
+    parser.add_argument("--eta", type=float, metavar="E", help="ddim: 0 deterministic to 1 ancestral")
+    parser.add_argument("--spacing", metavar="NAME", help="of the grid: uniform, quadratic, log_snr")
+    parser.add_argument("--weights", default="ema", metavar="ema|raw", help="which weights")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="examples held at once; never changes a result")
+    parser.add_argument("--trajectory", action="store_true", help="write trajectory.png and .gif of x_t and x̂0")
+    parser.add_argument("--float", action="store_true", help="keep the float32 examples in model units too, as x")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done")
+    _machine(parser)
+    _common(parser)
+
+
+def _explain(parser: Parser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help=", ".join(FAMILIES))
+    parser.add_argument("--out", metavar="PNG", help="draw γ, SNR, α, σ, β, the loss weight and the sampler's steps")
+    _configured(parser)
+    _common(parser)
+
+
+def _inspect(parser: Parser) -> None:
+    parser.add_argument("path", metavar="PATH", help="a data set, run, checkpoint, safetensors or samples file")
+    parser.add_argument("--size", type=size, metavar="N|HxW", help="read images at this size")
+    parser.add_argument("--channels", type=int, metavar="C", help="read images with 1, 3 or 4 channels")
+    parser.add_argument("--out", metavar="PNG", help="draw the first examples of a data set")
+    _common(parser)
+
+
+def _doctor(parser: Parser) -> None:
+    _machine(parser)
+    _common(parser)
+
+
+VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
+    "train": ("train a recipe on data, or go on training", _train),
+    "sample": ("make examples with a trained run", _sample),
+    "explain": ("draw the schedule, the loss weights and the steps of a recipe", _explain),
+    "inspect": ("say what a file or directory is; runs nothing in it", _inspect),
+    "doctor": ("device, precision, versions, and a check against closed forms", _doctor),
+}
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    root = Parser(prog="logsnr", description="Every diffusion model is a denoiser and a log-SNR curve.")
+    root.add_argument("--version", action="version", version=f"logsnr {__version__}")
+    verbs = root.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, (text, flags) in VERBS.items():
+        flags(verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + "."))
+    return root
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit status."""
+    args = parser().parse_args(argv)
+    try:
+        result: dict[str, Any] = import_module(f"logsnr.verbs.{args.verb}").run(args)
+    except (ValueError, OSError, ArithmeticError) as error:
+        if os.environ.get("LOGSNR_TRACEBACK"):
+            raise
+        wrong = isinstance(error, ValueError) or isinstance(error, FileNotFoundError)
+        fail(" ".join(str(error).split()), 2 if wrong else 1)
+    except KeyboardInterrupt:
+        return 130
+    if args.json:
+        print(json.dumps(result, indent=2))
+    return int(result.get("status", 0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Examples from a model: example i is a function of (seed, i) alone, to the last bit.
+
+Float32 kernels on a CPU differ in the last bit with the size of the batch. So the network always sees one width, the
+run's, and the last chunk is padded with a repetition that is thrown away. The batch size only says how many examples
+are held at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from logsnr.config import Part
+from logsnr.denoiser import Model
+from logsnr.level import Level
+from logsnr.path import Path
+from logsnr.samplers import Sampler, Step, prior, seeded, simulate
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How examples are made. width: examples in every call of the network. shape: of one example, model layout.
+
+    part: name and options of the sampler, for the record.
+    """
+
+    path: Path
+    part: Part
+    sampler: Sampler
+    grid: Level
+    shape: tuple[int, ...]
+    width: int
+    seed: int
+    device: torch.device
+
+
+def default_width(shape: tuple[int, ...]) -> int:
+    """A power of two up to 64, fewer for large examples."""
+    dims = max(1, torch.Size(shape).numel())
+    return 1 << max(0, min(6, (65536 // dims).bit_length() - 1))
+
+
+@torch.inference_mode()
+def chunk(recipe: Recipe, model: Model, index: Tensor) -> Iterator[Step]:
+    """The steps of at most `width` examples, the rows beyond len(index) being padding."""
+    padded = torch.cat([index, index[-1:].expand(recipe.width - len(index))])
+    like = torch.empty(recipe.width, *recipe.shape, device=recipe.device)
+    noise = seeded(recipe.seed, padded, like)
+    yield from simulate(recipe.sampler, model, prior(recipe.path, noise), recipe.grid, noise=noise)
+
+
+def generate(
+    recipe: Recipe,
+    model: Callable[[Tensor], Model],
+    index: Tensor,
+    *,
+    batch_size: int | None = None,
+    advance: Callable[[int], None] = lambda examples: None,
+) -> Tensor:
+    """x0 of the examples `index` (n,), float32 (n, *shape) in model units on the CPU.
+
+    model: gives the model for a chunk's padded indices, so that conditions can follow the example. advance: told the
+    number of examples after each step, divided by the steps: for a progress bar.
+    """
+    size = min(batch_size or recipe.width, recipe.width)
+    made = torch.empty(len(index), *recipe.shape)
+    for start in range(0, len(index), size):
+        rows = index[start : start + size]
+        for step in chunk(recipe, model(rows), rows):
+            final = step
+            advance(len(rows))
+        made[start : start + size] = final.x[: len(rows)].cpu()
+    return made

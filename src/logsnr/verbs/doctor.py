@@ -1,0 +1,26 @@
+"""`logsnr doctor`."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from logsnr.config import MachineConfig
+from logsnr.report.doctor import checks, versions
+from logsnr.run.machine import machine
+from logsnr.verbs.console import Console
+from logsnr.verbs.layers import machine_config
+
+
+def run(args: Namespace) -> dict[str, Any]:
+    """Versions, machine, and every check with its error and bar; status 1 if one fails."""
+    console = Console(args)
+    here = machine(machine_config(args) or MachineConfig())
+    result: dict[str, Any] = {**versions(), **here.record()}
+    for key, value in result.items():
+        console.say(f"{key:>14}  {value}")
+    results = []
+    for check in checks(here.device):
+        results.append({"check": check.name, "error": check.error, "bar": check.bar, "ok": check.ok})
+        console.say(f"{'ok' if check.ok else 'FAILED':>14}  {check.name}: error {check.error:.1e}, bar {check.bar:.0e}")
+    return {**result, "checks": results, "status": 0 if all(r["ok"] for r in results) else 1}

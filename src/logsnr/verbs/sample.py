@@ -1,0 +1,77 @@
+"""`logsnr sample`: grid.png, samples.npz and manifest.json, and the trajectory on request."""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from logsnr.pictures import save_grid
+from logsnr.report.trajectory import write_trajectory
+from logsnr.run.generate import Recipe
+from logsnr.run.trained import Trained, load
+from logsnr.train import checkpoint
+from logsnr.verbs.console import Console
+from logsnr.verbs.layers import machine_config
+
+
+def run(args: Namespace) -> dict[str, Any]:
+    """Make the examples and write them, or say what would be made."""
+    console = Console(args)
+    if args.n is not None and args.index is not None:
+        raise ValueError(f"--n {args.n} and --index {args.index[0]}:{args.index[1]}; allowed: one of them")
+    first, last = args.index or (0, args.n if args.n is not None else 64)
+    if last <= first or (args.batch_size or 1) < 1:
+        raise ValueError(f"--n {last - first}, --batch-size {args.batch_size}; allowed: at least 1")
+    trained = load(args.run, weights=args.weights, machine_config=machine_config(args))
+    options = {key: getattr(args, key) for key in ("eta", "spacing") if getattr(args, key) is not None}
+    recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, **options)
+    run_dir = trained.source.parent.parent if trained.source.parent.name == "checkpoints" else trained.source
+    out = Path(args.out) if args.out else run_dir / "samples"
+    manifest = _manifest(args, trained, recipe, first, last)
+    console.say(f"{last - first} examples, {manifest['sampler']}, {manifest['steps']} steps, to {out}")
+    if args.dry_run:
+        return manifest
+    started = time.monotonic()
+    index = torch.arange(first, last)
+    with console.progress(len(index) * manifest["steps"], "examples × steps") as progress:
+        x0 = trained.sample_x0(index, recipe=recipe, batch_size=args.batch_size, advance=progress.advance)
+    manifest["seconds"] = time.monotonic() - started
+    images = trained.transform.decode(x0)
+    out.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {"images": images, "seeds": np.full(len(index), args.seed), "index": index.numpy()}
+    if args.float:
+        arrays["x"] = x0.numpy()
+    np.savez_compressed(out / "samples.npz", **arrays)
+    save_grid(out / "grid.png", images[:100], trained.transform)
+    if args.trajectory:
+        write_trajectory(out, trained, recipe, index[:8])
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
+    return manifest
+
+
+def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, last: int) -> dict[str, Any]:
+    """Everything that the examples depend on."""
+    return {
+        "run": str(args.run),
+        "checkpoint": trained.source.name,
+        "checkpoint_sha256": checkpoint.fingerprint(trained.source),
+        "weights": trained.weights,
+        "sampler": recipe.part.name,
+        "options": recipe.part.options,
+        "steps": len(recipe.grid) - 1,
+        "evaluations_per_example": len(recipe.grid) - 1,
+        "spacing": args.spacing or trained.config.sample.spacing,
+        "clip": trained.transform.clip if trained.config.sample.clip else None,
+        "seed": args.seed,
+        "index": [first, last],
+        "width": recipe.width,
+        "shape": list(trained.transform.raw_shape),
+        **trained.machine.record(),
+    }
