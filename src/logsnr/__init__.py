@@ -46,11 +46,12 @@ _HOME = {
     "load": "run",
 }
 _ROOMS = (
-    "betas", "config", "data", "decoders", "denoiser", "draws", "dynamics", "families", "kernels", "level", "likelihood",
-    "nets", "objectives", "oracles", "path", "prediction", "report", "run", "samplers", "scales", "schedules", "train",
+    "betas", "config", "data", "decoders", "denoiser", "draws", "dynamics", "families", "kernels", "level",
+    "likelihood", "metrics", "nets", "objectives", "oracles", "path", "pictures", "prediction", "report", "run",
+    "samplers", "scales", "schedules", "train",
 )  # fmt: skip
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The β tables of the papers' programs: β_t for t = 1 … T, as q(x_t|x_{t−1}) = N(√(1−β_t) x_{t−1}, β_t I) (DDPM, eq. 2).
+"""The β tables of the papers' programs: β_t, t = 1 … T, with q(x_t|x_{t−1}) = N(√(1−β_t) x_{t−1}, β_t I) (DDPM, eq. 2).
 
 A β table is only a way to write γ at T knots (`schedules.Table`); these functions reproduce the published ones to the
 last digit. Each returns (T,) float64 and is named in `BETAS`.

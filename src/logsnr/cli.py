@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ArithmeticError) as error:
         if os.environ.get("LOGSNR_TRACEBACK"):
             raise
-        wrong = isinstance(error, ValueError) or isinstance(error, FileNotFoundError)
+        wrong = isinstance(error, (ValueError, FileNotFoundError))
         fail(" ".join(str(error).split()), 2 if wrong else 1)
     except KeyboardInterrupt:
         return 130

@@ -82,6 +82,17 @@ class TrainConfig:
     holdout_every: int = 500
     log_every: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "micro_batch", "checkpoint_every", "keep", "holdout_every", "log_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"train.{name} = {value}; allowed: at least 1")
+        if not (self.lr > 0 and self.warmup_steps >= 0 and self.weight_decay >= 0 and len(self.betas) == 2):
+            raise ValueError(
+                f"train.lr = {self.lr}, warmup_steps = {self.warmup_steps}, weight_decay = {self.weight_decay}, "
+                f"betas = {list(self.betas)}; allowed: lr > 0, the others >= 0, two betas"
+            )
+
 
 @dataclass(frozen=True)
 class MachineConfig:

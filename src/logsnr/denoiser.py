@@ -75,7 +75,7 @@ def unit_inputs(level: Level) -> Tensor:
 class Denoiser(nn.Module):
     """(x, level) → Prediction with the network's answer to (c x', label), x' = x in the units of `path`.
 
-    network: module (x, label, **condition) → (B, C, *), or (B, 2C, *) with `spread`: the second half is then the spread.
+    network: module (x, label, **condition) → (B, C, *), or (B, 2C, *) with `spread`, whose second half is the spread.
     target, label, inputs: the functions above. autocast: a lower precision for the network alone (x_t never is).
     """
 

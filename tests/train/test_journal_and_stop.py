@@ -90,7 +90,7 @@ def test_a_signal_is_a_flag_and_the_old_handler_returns() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Stop() as stop:
         assert not stop.requested
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         assert stop.requested
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
@@ -98,10 +98,11 @@ def test_a_signal_is_a_flag_and_the_old_handler_returns() -> None:
 
 def test_the_second_interrupt_means_it() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), Stop() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
+    with Stop() as stop:
+        signal.raise_signal(signal.SIGINT)
         assert stop.requested
-        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) == before
 
 

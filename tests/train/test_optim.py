@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -24,7 +25,7 @@ def test_falling_laws_start_at_the_base_and_end_at_zero_when_the_run_is_over(dec
     assert rates[0] == 2.0
     assert rates[50] == pytest.approx(1.0, rel=1e-15)
     assert rates[100] == rates[101] == 0.0
-    assert all(a > b for a, b in zip(rates[:100], rates[1:101], strict=True))
+    assert all(a > b for a, b in itertools.pairwise(rates[:101]))
 
 
 def test_cosine_is_half_of_one_plus_cosine() -> None:
@@ -80,7 +81,7 @@ def test_state_by_name_restores_the_very_same_steps_in_another_order_of_groups()
     one.register_parameter("unused", unused)
     optimizer = adamw(one, lr=0.01)
     train(one, optimizer, range(3))
-    tensors = optimizer_tensors(optimizer, torch.compile(one))
+    tensors = optimizer_tensors(optimizer, nn.ModuleDict({"module": one}))
     entries = {f"{e}.{p}" for e in ("step", "exp_avg", "exp_avg_sq") for p in two.state_dict()}
     assert tensors.keys() == entries
     saved = {name: tensor.clone() for name, tensor in tensors.items()}
@@ -97,7 +98,7 @@ def test_state_by_name_restores_the_very_same_steps_in_another_order_of_groups()
 
 def test_state_that_fits_no_parameter_is_named() -> None:
     model = nn.Linear(3, 3)
-    with pytest.raises(ValueError, match="fits no parameter: exp_avg.bias, exp_avg.nothing$"):
+    with pytest.raises(ValueError, match=r"fits no parameter: exp_avg.bias, exp_avg.nothing$"):
         load_optimizer(
             adamw(model, lr=0.1),
             model,

@@ -1,8 +1,8 @@
 """Data whose noisy law is known exactly: the ground truth of the tests, and of anybody's experiment.
 
-If x0 ~ Σ_k w_k N(μ_k, diag v_k) then x_t = α x0 + σ ε ~ Σ_k w_k N(α μ_k, diag(α² v_k + σ²)), so density, score and the
-best possible denoiser E[x0 | x_t] are closed forms at every level. A Gaussian is one component; a single point is one of
-variance 0; a finite data set is one such component per example, and its best denoiser is the memory of that set.
+If x0 ~ Σ_k w_k N(μ_k, diag v_k) then x_t = α x0 + σ ε ~ Σ_k w_k N(α μ_k, diag(α² v_k + σ²)), so density, score and
+the best possible denoiser E[x0 | x_t] are closed forms at every level. A Gaussian is one component; a single point is
+one of variance 0; a finite data set is one such component per example, and its best denoiser is the memory of that set.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ def _spiral(components: int = 200, std: float = 0.03) -> Mixture:
 
 
 def _circle(components: int = 200, std: float = 0.02) -> Mixture:
-    return _curve(torch.arange(components, dtype=torch.float64) * (2 * math.pi / components), torch.ones(components), std)
+    angle = torch.arange(components, dtype=torch.float64) * (2 * math.pi / components)
+    return _curve(angle, torch.ones_like(angle), std)
 
 
 TOYS: dict[str, Callable[[], Mixture]] = {

@@ -1,7 +1,7 @@
 """The variational bound of a discrete chain, every term of it (D3; DDPM, eq. 5).
 
     −log p(x0) <= KL(q(x_1|x0) ‖ p(x_1))                                  prior
-                + Σ_{t → s} KL(q(x_s|x_t, x0) ‖ p(x_s|x_t))               diffusion, over the steps between finite levels
+                + Σ_{t → s} KL(q(x_s|x_t, x0) ‖ p(x_s|x_t))               diffusion, steps between finite levels
                 − log p(x0 | x_last)                                      reconstruction, the step into the clean level
 
 Everything is in nats, summed over dimensions, for each example. The sum over steps is either taken term by term, or

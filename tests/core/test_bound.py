@@ -1,0 +1,143 @@
+"""The variational bound against the closed form of Gaussian data, and its estimator."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal as TorchNormal
+from torch.distributions import kl_divergence
+
+from logsnr.data.toys import finite, gaussian
+from logsnr.data.transform import Lattice
+from logsnr.decoders import discretised_gaussian, gaussian_density
+from logsnr.draws import Draws
+from logsnr.kernels import VARIANCES, posterior_coefficients, posterior_log_var, transition_log_var
+from logsnr.likelihood import Bound, bound
+from logsnr.oracles import Oracle
+from logsnr.path import Path
+from logsnr.scales import SCALES, Scale
+from logsnr.schedules import SCHEDULES, Linear
+
+MEAN, VARIANCE = torch.tensor([0.5, -0.3], dtype=torch.float64), torch.tensor([0.25, 0.04], dtype=torch.float64)
+ORACLE = Oracle(gaussian(MEAN, VARIANCE))
+ENTROPY = 0.5 * float(torch.log(2 * math.pi * math.e * VARIANCE).sum())
+
+
+def gauss_hermite(order: int, dims: int) -> tuple[Tensor, Tensor]:
+    """Nodes (N, dims) and weights (N,) of the standard normal's expectation."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(order)
+    z = torch.cartesian_prod(*[torch.tensor(nodes)] * dims).reshape(-1, dims)
+    w = torch.cartesian_prod(*[torch.tensor(weights / weights.sum())] * dims).reshape(-1, dims)
+    return z, w.prod(1)
+
+
+@cache
+def gaussian_bound(scale: str, variance: str, steps: int) -> Bound:
+    path = Path(Linear(-9, 6), SCALES[scale])
+    return bound(path.grid(steps), path.prior_std, variance, gaussian_density)
+
+
+def expected_terms(of: Bound) -> tuple[float, list[float]]:
+    """E over x0 and ε of the prior's term and of every step's: quadratic, so three nodes a dimension are exact."""
+    z, w = gauss_hermite(3, 4)
+    x0, eps = MEAN + VARIANCE.sqrt() * z[:, :2], z[:, 2:]
+    steps = [torch.full((len(z),), i) for i in range(of.steps)]
+    return float((w * of.prior(x0)).sum()), [float((w * of.term(ORACLE, x0, eps, step)).sum()) for step in steps]
+
+
+@pytest.mark.parametrize("variance", VARIANCES)
+def test_every_term_of_a_gaussian_s_bound(scale: Scale, variance: str) -> None:
+    of = gaussian_bound(scale.name, variance, 12)
+    prior, terms = expected_terms(of)
+    t, s = of.grid[:-1], of.grid[1:]
+    alpha2, sigma2 = (t.alpha**2).unsqueeze(1), (t.sigma**2).unsqueeze(1)
+    remaining = VARIANCE * sigma2 / (alpha2 * VARIANCE + sigma2)  # Var(x0 | x_t)
+    of_x0 = posterior_coefficients(t, s)[1].unsqueeze(1)
+    log_q = posterior_log_var(t, s).unsqueeze(1)
+    log_p = (transition_log_var(t, s) if variance == "large" else posterior_log_var(t, s)).unsqueeze(1)
+    diffusion = 0.5 * (log_p - log_q + (log_q - log_p).exp() - 1 + of_x0**2 * remaining / log_p.exp()).sum(1)[:-1]
+    assert terms[:-1] == pytest.approx(diffusion.tolist(), rel=1e-10)
+    floor = posterior_log_var(of.grid[-3], of.grid[-2])
+    reconstruction = 0.5 * (math.log(2 * math.pi) + floor + remaining[-1] / floor.exp()).sum()
+    assert terms[-1] == pytest.approx(float(reconstruction), rel=1e-10)
+    top = of.grid[0]
+    ratio = top.sigma**2 / of.prior_std**2
+    second = (VARIANCE + MEAN**2).sum() * top.alpha**2 / of.prior_std**2
+    assert prior == pytest.approx(0.5 * float(second + 2 * (ratio - 1 - ratio.log())), rel=1e-10)
+
+
+@pytest.mark.parametrize("variance", VARIANCES)
+def test_the_bound_is_above_the_entropy_and_its_diffusion_term_falls_to_the_continuous_one(
+    scale: Scale, variance: str
+) -> None:
+    low, high = math.exp(9), math.exp(-6)  # SNR of the lowest and the highest level
+    limit = 0.5 * float(torch.log((1 + VARIANCE * low) / (1 + VARIANCE * high)).sum())  # I(x0; x_low) − I(x0; x_high)
+    excess = []
+    for steps in (5, 9, 17, 65):  # each grid contains the one before
+        prior, terms = expected_terms(gaussian_bound(scale.name, variance, steps))
+        assert prior > 0
+        assert prior + sum(terms) > ENTROPY
+        excess.append(sum(terms[:-1]) - limit)
+    assert excess[0] > excess[1] > excess[2] > excess[3] > 0
+    assert excess[3] < 0.35 * excess[2]
+
+
+def test_prior_is_the_divergence_of_the_last_marginal(scale: Scale) -> None:
+    of = gaussian_bound(scale.name, "small", 4)
+    x0 = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noised = TorchNormal(of.grid[0].alpha * x0, of.grid[0].sigma)
+    expected = kl_divergence(noised, TorchNormal(torch.zeros_like(x0), of.prior_std)).sum(1)
+    assert torch.allclose(of.prior(x0), expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("variance", VARIANCES)
+def test_the_estimate_is_unbiased_for_each_example(variance: str) -> None:
+    of, count = gaussian_bound("vp", variance, 10), 6000
+    x0 = torch.tensor([[0.9, -0.4]], dtype=torch.float64)
+    z, w = gauss_hermite(3, 2)
+    steps = [torch.full((len(z),), i) for i in range(of.steps)]
+    terms = [float((w * of.term(ORACLE, x0.expand(len(z), 2), z, step)).sum()) for step in steps]
+    loss = of.estimate(ORACLE, x0.expand(count, 2), Draws(4, 0, torch.arange(count), count))
+    assert torch.allclose(loss.total, sum(loss.parts.values()), rtol=1e-14)
+    assert torch.equal(loss.parts["prior"], of.prior(x0).expand(count))
+    expected = {"prior": float(of.prior(x0)), "diffusion": sum(terms[:-1]), "reconstruction": terms[-1]}
+    for name, value in [*expected.items(), ("total", sum(expected.values()))]:
+        found = loss.total if name == "total" else loss.parts[name]
+        assert abs(float(found.mean()) - value) <= 3 * float(found.std()) / math.sqrt(count) + 1e-12
+    finite_times = of.grid.t[:-2]
+    assert set(loss.times.tolist()) == set(finite_times.tolist())
+
+
+def test_the_estimate_of_an_example_does_not_depend_on_the_batch() -> None:
+    of = gaussian_bound("vp", "small", 10)
+    x0 = torch.randn(8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    draws = Draws(4, 0, torch.arange(8), 8)
+    whole, part = of.estimate(ORACLE, x0, draws), of.estimate(ORACLE, x0[3:5], draws.rows(slice(3, 5)))
+    assert torch.allclose(part.total, whole.total[3:5], rtol=1e-14)
+
+
+@pytest.mark.parametrize("variance", VARIANCES)
+def test_two_equally_likely_values_cost_one_bit(variance: str) -> None:
+    """Discrete data: H(q) = ln 2 <= bound, and the bound of a fine chain with the exact denoiser is close."""
+    path = Path(SCHEDULES["beta_table"](), SCALES["vp"])
+    of = bound(path.grid(250), path.prior_std, variance, discretised_gaussian(Lattice(-1.0, 2.0, 2)))
+    oracle = Oracle(finite(torch.tensor([[-1.0], [1.0]])))
+    z, w = gauss_hermite(40, 1)
+    x0 = torch.ones_like(z)  # by symmetry the other value costs the same
+    total = float(of.prior(x0[:1])) + sum(
+        float((w * of.term(oracle, x0, z, torch.full((len(z),), i))).sum()) for i in range(of.steps)
+    )
+    assert math.log(2) < total < math.log(2) + (0.05 if variance == "small" else 1)
+
+
+def test_a_bound_needs_two_finite_levels_and_a_known_variance() -> None:
+    path = Path(Linear(), SCALES["vp"])
+    with pytest.raises(ValueError, match="at least 2 steps"):
+        bound(path.grid(1), 1.0, "small", gaussian_density)
+    with pytest.raises(ValueError, match="known: small, large"):
+        bound(path.grid(4), 1.0, "learned", gaussian_density)

@@ -1,0 +1,110 @@
+"""Laws of a grid: length, direction, ends and knots, for every number of steps."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from logsnr.level import Level
+from logsnr.path import ENDS, SPACINGS, Path
+from logsnr.scales import vp
+from logsnr.schedules import SCHEDULES, BetaLinear
+
+TABLE = Path(SCHEDULES["beta_table"](), vp)
+ALL = range(1, 1001)
+SOME = [*range(1, 13), *range(37, 1001, 41), 998, 999, 1000]  # spacing in γ bisects: a second for each sixty grids
+
+
+def check(path: Path, steps: int, end: str, levels: Level) -> None:
+    assert len(levels) == steps + 1
+    assert (levels.gamma[:-1] > levels.gamma[1:]).all()
+    assert torch.equal(levels.t[0], path.highest.t)
+    if end == "clean":
+        assert levels[-1].is_clean
+        levels = levels[:-1]
+    if len(levels) > 1:
+        assert torch.equal(levels.t[-1], path.lowest.t)
+    assert levels.gamma.isfinite().all()
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_grids_of_a_table_are_distinct_knots(spacing: str, end: str) -> None:
+    own = TABLE.at(torch.arange(1, 1001, dtype=torch.float64) / 1000)
+    for steps in SOME if spacing == "log_snr" else ALL:
+        if steps == 1000 and end == "lowest":
+            continue
+        levels = TABLE.grid(steps, end, spacing)
+        check(TABLE, steps, end, levels)
+        finite = levels.t[levels.t > 0]
+        knots = (finite * 1000).round().long()
+        assert torch.equal(knots.double() / 1000, finite)
+        assert len(set(knots.tolist())) == len(finite)
+        assert torch.equal(levels.gamma[: len(finite)], own.gamma[knots - 1])
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_grids_of_a_curve(spacing: str, end: str) -> None:
+    path = Path(BetaLinear(), vp)
+    for steps in SOME if spacing == "log_snr" else ALL:
+        check(path, steps, end, path.grid(steps, end, spacing))
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_grids_of_every_path(path: Path, spacing: str, end: str) -> None:
+    most = path.schedule.steps or 50
+    for steps in (1, 2, 7, min(50, most) - (end == "lowest")):
+        check(path, steps, end, path.grid(steps, end, spacing))
+
+
+def test_uniform_steps_are_equal_in_time_and_quadratic_in_its_root() -> None:
+    path, u = Path(BetaLinear(t_min=0.01), vp), torch.linspace(1, 0, 11, dtype=torch.float64)
+    assert torch.allclose(path.grid(10, "lowest").t, 0.01 + 0.99 * u, atol=1e-15)
+    assert torch.allclose(path.grid(10, "lowest", "quadratic").t, 0.01 + 0.99 * u**2, atol=1e-15)
+
+
+def test_log_snr_steps_are_equal_in_gamma(path: Path) -> None:
+    if path.schedule.steps is None:
+        gamma = path.grid(20, "lowest", "log_snr").gamma
+        assert torch.allclose(gamma.diff(), (gamma[-1] - gamma[0]).expand(20) / 20, atol=1e-6)
+
+
+def test_the_whole_chain_is_the_table() -> None:
+    for spacing in SPACINGS:
+        assert torch.equal(TABLE.grid(1000, "clean", spacing).t[:-1], torch.arange(1000, 0, -1).double() / 1000)
+
+
+def test_quadratic_steps_that_would_share_a_knot_are_moved_to_the_next() -> None:
+    knots = (TABLE.grid(100, "clean", "quadratic").t[:-1] * 1000).round().long().flip(0).tolist()
+    wanted = [round(1 + 999 * (i / 99) ** 2) for i in range(100)]
+    repaired, last = [], 0
+    for knot in wanted:
+        last = max(knot, last + 1)
+        repaired.append(last)
+    assert knots == repaired
+    assert len(set(wanted)) < 100
+
+
+@pytest.mark.parametrize(
+    ("steps", "end", "spacing", "message"),
+    [
+        (1001, "clean", "uniform", "1001 steps to the clean level; allowed: 1 to 1000"),
+        (1000, "lowest", "uniform", "allowed: 1 to 999"),
+        (0, "clean", "uniform", "0 steps"),
+        (-3, "clean", "uniform", "-3 steps"),
+        (10, "clena", "uniform", "known: clean, lowest"),
+        (10, "clean", "leading", "known: uniform, quadratic, log_snr"),
+    ],
+)
+def test_impossible_grids_are_refused(steps: int, end: str, spacing: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TABLE.grid(steps, end, spacing)
+
+
+def test_a_curve_has_no_most_steps() -> None:
+    assert len(Path(BetaLinear(), vp).grid(20_000)) == 20_001
+    assert math.isinf(Path(BetaLinear(), vp).grid(1).gamma[-1])

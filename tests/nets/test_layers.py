@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from logsnr.nets.blocks import Attention, ResBlock
+from logsnr.nets.layers import Head, SiLU, group_norm, margins
+
+
+@pytest.mark.parametrize("channels", [*range(1, 49), 96, 128, 384])
+def test_groups_divide_the_channels_and_hold_at_least_four(channels: int) -> None:
+    groups = group_norm(channels).num_groups
+    assert channels % groups == 0
+    assert groups <= 32
+    assert groups == 1 or channels // groups >= 4
+
+
+def test_wide_layers_have_the_papers_32_groups() -> None:
+    assert [group_norm(c).num_groups for c in (128, 256, 384, 512)] == [32] * 4
+
+
+def test_silu_is_x_times_sigmoid_in_both_modes_and_at_both_ends() -> None:
+    x = torch.linspace(-200, 200, 4001)
+    exact = x.double() * torch.sigmoid(x.double())
+    for silu in (SiLU().train(), SiLU().eval()):
+        torch.testing.assert_close(silu(x).double(), exact, rtol=3e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("features", [1, 2, 3, 4, 9])
+def test_head_is_a_linear_map(features: int) -> None:
+    head, x = Head(8, features), torch.randn(5, 8)
+    torch.testing.assert_close(head(x), x @ head.weight.T + head.bias)
+
+
+def test_margins_reach_the_next_multiple_on_both_sides() -> None:
+    assert margins((28, 37, 53, 100, 8), 8) == [(2, 2), (1, 2), (1, 2), (2, 2), (0, 0)]
+
+
+def test_attention_is_softmax_attention_over_all_positions() -> None:
+    attention, x = Attention(8, heads=2), torch.randn(3, 8, 4, 5)
+    nn.init.normal_(attention.out.weight)
+    tokens = attention.norm(x).flatten(2).transpose(1, 2)
+    q, k, v = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in attention.qkv(tokens).chunk(3, dim=-1))
+    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    expected = x + attention.out(mixed).transpose(1, 2).unflatten(2, (4, 5))
+    torch.testing.assert_close(attention(x, x), expected)
+
+
+def test_attention_commutes_with_a_permutation_of_positions() -> None:
+    attention, x, order = Attention(8, heads=4), torch.randn(2, 8, 10), torch.randperm(10)
+    nn.init.normal_(attention.out.weight)
+    torch.testing.assert_close(attention(x, x)[..., order], attention(x[..., order], x))
+
+
+def test_attention_under_autocast_is_near_float32() -> None:
+    attention, x = Attention(16, heads=2), torch.randn(2, 16, 8, 8)
+    nn.init.normal_(attention.out.weight, std=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = attention(x, x)
+    assert (half - attention(x, x)).abs().max() < 0.05
+
+
+def test_attention_has_a_second_derivative() -> None:
+    attention = Attention(4, heads=1).double()
+    nn.init.normal_(attention.out.weight)
+    x = torch.randn(1, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: attention(x, x), x)
+
+
+def test_heads_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match="5 heads, 8 channels"):
+        Attention(8, heads=5)
+
+
+@pytest.mark.parametrize("scale_shift", [False, True])
+def test_a_new_residual_block_is_its_shortcut(scale_shift: bool) -> None:
+    block = ResBlock(8, 8, rank=2, embedding=16, scale_shift=scale_shift)
+    x = torch.randn(2, 8, 6, 6)
+    assert torch.equal(block(x, torch.randn(2, 16)), x)
+
+
+def test_scale_and_shift_act_on_the_normalised_features() -> None:
+    block = ResBlock(8, 8, rank=1, embedding=4, scale_shift=True).eval()
+    nn.init.normal_(block.conv2.weight)
+    nn.init.zeros_(block.embed.weight)
+    scale, shift = torch.randn(8, 1), torch.randn(8, 1)
+    with torch.no_grad():
+        block.embed.bias.copy_(torch.cat([scale, shift]).flatten())
+    x = torch.randn(3, 8, 16)
+    h = block.norm2(block.conv1(F.silu(block.norm1(x)))) * (1 + scale) + shift
+    torch.testing.assert_close(block(x, torch.randn(3, 4)), x + block.conv2(F.silu(h)))

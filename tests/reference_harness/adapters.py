@@ -1,0 +1,56 @@
+"""One adapter a file of recorded numbers: it reads the inputs, asks the library, and compares.
+
+What is particular to an original program (its index sets, what it does at the ends of its tables) is written here and
+nowhere else; the formulas under test are only ever the library's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from . import (
+    averages,
+    ddim,
+    embedding,
+    pesser,
+    respace,
+    reverse,
+    sampling,
+    schedules,
+    training,
+    truths,
+    variational,
+)
+from .reference import Reference
+
+Adapter = Callable[[Reference], None]
+
+ADAPTERS: dict[str, Adapter] = {
+    r"iddpm_schedules": schedules.iddpm,
+    r"ddim_schedules": schedules.ddim,
+    r"ddpm_tf_schedules": schedules.ddpm,
+    r"iddpm_respace": respace.respace,
+    r"iddpm_q_([a-z]+)\d+": variational.forward_process,
+    r"iddpm_losses": variational.losses,
+    r"iddpm_calc_bpd": variational.calc_bpd,
+    r"iddpm_training_losses": training.training_losses,
+    r"iddpm_timestep_embedding": embedding.timestep_embedding,
+    r"iddpm_p_mean_variance": reverse.p_mean_variance,
+    r"iddpm_sampling": sampling.iddpm,
+    r"iddpm_sampling_respaced": sampling.iddpm_respaced,
+    r"ddim_sampling": ddim.sampling,
+    r"ddim_loss": ddim.loss,
+    r"ddim_ema": averages.ddim_ema,
+    r"iddpm_ema": averages.iddpm_ema,
+    r"ddpm_pesser": pesser.pesser,
+    r"truth_mix\d+": truths.mix,
+    r"truth_pf_ode": truths.pf_ode,
+    r"truth_ddpm_single_gaussian": truths.ddpm_single_gaussian,
+    r"truth_vdm_single_gaussian": truths.vdm_single_gaussian,
+}
+
+
+def adapter_for(name: str) -> Adapter | None:
+    """The adapter of a file, by its name without .npz."""
+    return next((adapter for pattern, adapter in ADAPTERS.items() if re.fullmatch(pattern, name)), None)

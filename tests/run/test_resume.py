@@ -1,0 +1,176 @@
+"""A run that was stopped and continued is the run that was left alone: weights and log, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.run.conftest import TINY, records, weights
+
+Verb = Callable[..., tuple[int, str, str]]
+STEPS = 14
+
+
+def command(out: Path, *more: str, steps: int = STEPS) -> list[str]:
+    return ["train", "ddpm", "--out", str(out), "--steps", str(steps), "--checkpoint-every", "3",
+            "--preview-every", "5", "--set", "network.dropout=0.1", "--micro-batch", "5", *TINY, *more]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from logsnr.cli import main
+
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert main(command(out)) == 0
+    return out
+
+
+def test_two_halves_are_the_whole(logsnr: Verb, tmp_path: Path, undisturbed: Path) -> None:
+    """7 steps, then 14: mid-epoch, between checkpoints, with dropout and accumulation."""
+    assert logsnr(*command(tmp_path / "run", steps=7))[0] == 0
+    status, out, _ = logsnr(*command(tmp_path / "run"))
+    assert status == 0
+    assert "resumed at step 7" in out
+    assert weights(tmp_path / "run") == weights(undisturbed)
+    assert records(tmp_path / "run") == records(undisturbed)
+
+
+def test_every_step_is_logged_once(undisturbed: Path) -> None:
+    assert [record["step"] for record in records(undisturbed)] == list(range(1, STEPS + 1))
+    keys = {"step", "images", "loss", "loss_bins", "lr", "grad_norm"}
+    assert all(keys <= record.keys() for record in records(undisturbed))
+    assert [r["step"] for r in records(undisturbed) if "holdout_loss" in r] == [4, 8, 12]
+
+
+def test_another_seed_is_another_run(logsnr: Verb, tmp_path: Path, undisturbed: Path) -> None:
+    assert logsnr(*command(tmp_path / "run", "--seed", "1"))[0] == 0
+    assert weights(tmp_path / "run") != weights(undisturbed)
+
+
+def test_a_torn_log_is_mended(logsnr: Verb, tmp_path: Path, undisturbed: Path) -> None:
+    """Records after the last checkpoint and half a line are what a kill leaves behind."""
+    assert logsnr(*command(tmp_path / "run", steps=7))[0] == 0
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        log.write('{"step":8,"loss":99.0}\n{"step":9,"lo')
+    assert logsnr(*command(tmp_path / "run"))[0] == 0
+    assert records(tmp_path / "run") == records(undisturbed)
+
+
+def test_a_finished_run_stays_as_it_is(logsnr: Verb, undisturbed: Path) -> None:
+    before = weights(undisturbed)
+    status, out, _ = logsnr(*command(undisturbed))
+    assert status == 0
+    assert "already at step 14" in out
+    assert weights(undisturbed) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "culprit"),
+    [(("--lr", "0.5"), "train.lr"), (("--seed", "3"), "seed"), (("--set", "schedule.beta_end=0.03"), "schedule.beta_end")],
+)
+def test_a_conflicting_flag_names_both_values(
+    logsnr: Verb, undisturbed: Path, more: tuple[str, ...], culprit: str
+) -> None:
+    status, _, err = logsnr(*command(undisturbed, *more, steps=STEPS + 1))
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    assert culprit in err
+    assert "another --out" in err
+
+
+def test_other_data_is_refused(logsnr: Verb, undisturbed: Path) -> None:
+    status, _, err = logsnr(*command(undisturbed, "--data", "toy:ring"))
+    assert status == 2
+    assert len(err.splitlines()) == 1
+
+
+def test_resume_none_and_a_missing_path(logsnr: Verb, tmp_path: Path, undisturbed: Path) -> None:
+    assert logsnr(*command(undisturbed, "--resume", "none"))[0] == 2
+    status, _, err = logsnr(*command(tmp_path / "run", "--resume", str(tmp_path / "nowhere")))
+    assert status == 2
+    assert "nowhere" in err
+
+
+def test_going_on_elsewhere_equals_going_on_here(logsnr: Verb, tmp_path: Path, undisturbed: Path) -> None:
+    assert logsnr(*command(tmp_path / "a", steps=7))[0] == 0
+    assert logsnr(*command(tmp_path / "b", "--resume", str(tmp_path / "a")))[0] == 0
+    assert weights(tmp_path / "b") == weights(undisturbed)
+
+
+def start(out: Path, steps: int = STEPS) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "logsnr", *command(out, steps=steps)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    limit = time.monotonic() + seconds
+    while not condition() and time.monotonic() < limit:
+        time.sleep(0.005)
+    assert condition()
+
+
+def test_sigterm_saves_and_says_how_to_go_on(logsnr: Verb, tmp_path: Path, undisturbed: Path) -> None:
+    out = tmp_path / "run"
+    process = start(out, steps=100_000)
+    wait_for(lambda: (out / "log.jsonl").is_file() and (out / "log.jsonl").stat().st_size > 0)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    stopped = int(max((out / "checkpoints").glob("step-*")).name[5:])
+    if stopped < STEPS:  # a fast machine may have passed the comparison's end
+        assert logsnr(*command(out))[0] == 0
+        assert weights(out) == weights(undisturbed)
+        assert records(out) == records(undisturbed)
+
+
+def kill_until_done(out: Path, kills: int, longest_seconds: float, seed: int) -> int:
+    """Kill -9 at random moments of the command's life, then let it finish; returns kills that hit a living process."""
+    moments, hit = random.Random(seed), 0
+    for _ in range(kills):
+        process = start(out)
+        try:
+            process.wait(timeout=moments.uniform(0.0, longest_seconds))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            hit += 1
+        process.communicate()
+    process = start(out)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return hit
+
+
+def test_killed_in_the_middle_of_writing(tmp_path: Path, undisturbed: Path) -> None:
+    """Three kills aimed at the moment a checkpoint is being written."""
+    out = tmp_path / "run"
+    for _ in range(3):
+        process = start(out)
+        seen = set(out.glob("checkpoints/*"))
+        while process.poll() is None and not set(out.glob("checkpoints/.*")) - seen:
+            time.sleep(0.0005)
+        process.kill()
+        process.communicate()
+    assert start(out).wait(timeout=300) == 0
+    assert weights(out) == weights(undisturbed)
+    assert records(out) == records(undisturbed)
+
+
+@pytest.mark.slow
+def test_twenty_kills(tmp_path: Path, undisturbed: Path) -> None:
+    started = time.monotonic()
+    assert start(tmp_path / "timing").wait() == 0
+    life = time.monotonic() - started
+    hit = kill_until_done(tmp_path / "run", kills=20, longest_seconds=life, seed=0)
+    assert hit >= 10
+    assert weights(tmp_path / "run") == weights(undisturbed)
+    assert records(tmp_path / "run") == records(undisturbed)

@@ -1,0 +1,11 @@
+"""Lets the tests of this folder, and the processes they start, import `toy_task`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+torch.set_num_threads(1)
