@@ -155,6 +155,8 @@ def _quadratic(path: Path, u: Tensor) -> Tensor:
 def _log_snr(path: Path, u: Tensor) -> Tensor:
     """Equal steps of γ between the lowest and the highest finite level."""
     low, high = path.lowest.gamma, path.highest.gamma
+    if not (high - low).isfinite():
+        raise ValueError(f"spacing 'log_snr' between γ = {float(low):.6g} and {float(high):.6g}; allowed: finite ends")
     t = path.time_of(low + (high - low) * u)
     return torch.where(u == 1, 1.0, torch.where(u == 0, path.schedule.t_min, t))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -17,9 +18,11 @@ from logsnr.data.transform import Lattice
 from logsnr.decoders import discretised_gaussian, gaussian_density
 from logsnr.draws import Draws
 from logsnr.kernels import VARIANCES, posterior_coefficients, posterior_log_var, transition_log_var
+from logsnr.level import Level
 from logsnr.likelihood import Bound, bound
 from logsnr.oracles import Oracle
 from logsnr.path import Path
+from logsnr.prediction import Prediction
 from logsnr.scales import SCALES, Scale
 from logsnr.schedules import SCHEDULES, Linear
 
@@ -111,6 +114,29 @@ def test_the_estimate_is_unbiased_for_each_example(variance: str) -> None:
         assert abs(float(found.mean()) - value) <= 3 * float(found.std()) / math.sqrt(count) + 1e-12
     finite_times = of.grid.t[:-2]
     assert set(loss.times.tolist()) == set(finite_times.tolist())
+
+
+def test_the_gradient_of_the_estimate_is_finite_and_right() -> None:
+    """Both branches of a term are computed for every row; the one not taken must not reach the gradient."""
+    of = gaussian_bound("vp", "small", 6)
+    x0 = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    shift = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+
+    def total() -> Tensor:
+        def model(x: Tensor, level: Level) -> Prediction:
+            exact = ORACLE(x, level)
+            return replace(exact, value=exact.value + shift)
+
+        return of.estimate(model, x0, Draws(4, 0, torch.arange(40), 40)).total.mean()
+
+    (gradient,) = torch.autograd.grad(total(), shift)
+    ends = []
+    for step in (1e-5, -1e-5):
+        with torch.no_grad():
+            shift += step
+            ends.append(float(total()))
+            shift -= step
+    assert float(gradient) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
 
 
 def test_the_estimate_of_an_example_does_not_depend_on_the_batch() -> None:

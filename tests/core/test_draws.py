@@ -109,5 +109,5 @@ def test_stratified_times_of_two_ranks_are_those_of_one() -> None:
 
 @pytest.mark.parametrize("example", [0, 7])
 def test_each_stratified_time_is_uniform(example: int) -> None:
-    times = [float(draws(10, step=step).stratified("t")[example]) for step in range(500)]
+    times = [float(draws(10, step=step).stratified("t")[example]) for step in range(1000)]
     assert stats.kstest(times, "uniform").pvalue > 0.01

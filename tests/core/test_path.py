@@ -37,6 +37,8 @@ class Learned(NoiseSchedule):
 class Flow(NoiseSchedule):
     """σ = t on the straight scale: both ends infinite."""
 
+    t_min = 1e-3
+
     def forward(self, t: Tensor) -> Tensor:
         return 2 * (torch.log(t) - torch.log1p(-t))
 
@@ -168,6 +170,11 @@ def test_an_infinite_schedule_reaches_data_and_pure_noise() -> None:
     assert torch.allclose(path.at(TIMES).sigma, TIMES, rtol=1e-14)
     assert torch.allclose(path.at(TIMES).alpha, 1 - TIMES, rtol=1e-14)
     assert torch.allclose(path.time_of(path.schedule(TIMES)), TIMES, atol=1e-13)
+    grid = path.grid(10)
+    assert (grid.gamma[:-1] > grid.gamma[1:]).all()
+    assert math.isinf(grid.gamma[0])
+    with pytest.raises(ValueError, match="γ = -13.8136 and inf; allowed: finite ends"):
+        path.grid(10, spacing="log_snr")
 
 
 @pytest.mark.parametrize("t", [-0.1, 1.001, math.nan])

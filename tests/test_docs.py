@@ -1,0 +1,100 @@
+"""What the documents say is run: every code block, every command, every name in the table of equations."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def run(script: str, cwd: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_readme_works_line_by_line(tmp_path: Path) -> None:
+    """Its commands, shortened to a few steps, then its two Python blocks in the directory they leave behind."""
+    commands = "\n".join(blocks(ROOT / "README.md", "sh"))
+    shorter = {"--minutes 2": "--steps 4 --network tiny", "--steps 1000": "--steps 20", "--n 64": "--n 6"}
+    for long, short in shorter.items():
+        assert long in commands
+        commands = commands.replace(long, short)
+    lines = [shlex.split(line, comments=True)[1:] for line in commands.splitlines() if line.startswith("logsnr ")]
+    assert {words[0] for words in lines} == {"train", "sample", "explain", "inspect", "doctor"}
+    script = f"from logsnr.cli import main\nfor words in {lines!r}:\n    assert main(words) == 0, words"
+    run(script, tmp_path)
+    assert (tmp_path / "runs" / "digits" / "samples" / "grid.png").is_file()
+    assert (tmp_path / "runs" / "ddpm.png").is_file()
+    use, own_loop = blocks(ROOT / "README.md", "python")
+    assert run(use, tmp_path).startswith("(16, 8, 8) uint8")
+    numbers = [float(n) for n in re.findall(r"-?\d+\.\d+", run(own_loop, tmp_path))]
+    mean, std = numbers[:2], numbers[2:]
+    assert all(abs(m - 1.0) < 0.15 for m in mean), "its samples have the mean of its data"
+    assert all(0.2 < s < 0.45 for s in std), "and its spread"
+
+
+def test_extending_is_true(tmp_path: Path) -> None:
+    """The newcomer's sampler, schedule, target, weight and network, registered and then used through the verbs."""
+    use = """
+import torch
+from logsnr import Oracle, DDIM, Path, prior, seeded, simulate, vp
+from logsnr.cli import main
+from logsnr.data.toys import TOYS
+path = Path(Arctan(), vp)
+noise = seeded(0, torch.arange(4), torch.empty(4, 2, dtype=torch.float64))
+ours, ddim = (list(simulate(s, Oracle(TOYS['ring']()), prior(path, noise), path.grid(9), noise=noise))[-1].x
+              for s in (EulerInSigma(), DDIM()))
+assert torch.allclose(ours, ddim, atol=1e-12), 'DDIM is this method'
+words = ['train', 'ddpm', '--data', 'toy:ring', '--out', 'run', '--steps', '3', '--network', 'linear', '--quiet',
+         '--set', 'schedule={name: arctan}', '--set', 'target=half_way', '--set', 'objective.weight=min_snr',
+         '--set', 'label=gamma', '--set', 'sample.sampler={name: euler}', '--set', 'sample.steps=5']
+assert main(words) == 0
+assert main(['sample', 'run', '--n', '4', '--quiet']) == 0
+"""
+    run("\n".join([*blocks(ROOT / "docs" / "extending.md", "python"), use]), tmp_path)
+
+
+def test_equations_resolve() -> None:
+    rows = [line.split(" | ") for line in (ROOT / "docs" / "equations.md").read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) > 20
+    for row in rows[1:]:
+        functions, test = re.findall(r"`([\w.]+)`", row[3]), re.findall(r"`([\w./]+)::(\w+)`", row[4])
+        assert functions, row
+        for name in functions:
+            module, _, attribute = name.rpartition(".")
+            while True:
+                try:
+                    found = import_module(f"logsnr.{module}")
+                    break
+                except ModuleNotFoundError:
+                    module, _, left = module.rpartition(".")
+                    attribute = f"{left}.{attribute}"
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        for file, function in test:
+            assert f"def {function}(" in (ROOT / file).read_text(), row
+        assert test, row
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
+        assert (document.parent / target).exists(), f"{document.name} → {target}"
+
+
+def test_every_registry_of_extending_exists() -> None:
+    for module, name in re.findall(r"\| `(\w+(?:\.\w+)?)\.([A-Z]+)` \|", (ROOT / "docs" / "extending.md").read_text()):
+        assert getattr(import_module(f"logsnr.{module}"), name)
