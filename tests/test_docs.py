@@ -68,7 +68,9 @@ assert main(['sample', 'run', '--n', '4', '--quiet']) == 0
 
 
 def test_equations_resolve() -> None:
-    rows = [line.split(" | ") for line in (ROOT / "docs" / "equations.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [
+        line.split(" | ") for line in (ROOT / "docs" / "equations.md").read_text().splitlines() if line.startswith("| ")
+    ]
     assert len(rows) > 20
     for row in rows[1:]:
         functions, test = re.findall(r"`([\w.]+)`", row[3]), re.findall(r"`([\w./]+)::(\w+)`", row[4])

@@ -71,8 +71,8 @@ def _configured(parser: Parser) -> None:
 def _train(parser: Parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help=", ".join(FAMILIES))
     data = parser.add_argument_group("data")
-    data.add_argument("--data", dest="data.source", metavar="DATA",
-                      help="digits (default), toy:NAME, a folder of images, .npy, .npz, IDX or CIFAR-10 files")  # fmt: skip
+    known = "digits (default), toy:NAME, a folder of images, .npy, .npz, IDX or CIFAR-10 files"
+    data.add_argument("--data", dest="data.source", metavar="DATA", help=known)
     data.add_argument("--size", dest="data.size", type=size, metavar="N|HxW", help="resize and centre-crop images")
     data.add_argument("--channels", dest="data.channels", type=int, metavar="C", help="convert images to 1, 3 or 4")
     data.add_argument("--flip", dest="data.flip", action="store_const", const=True, help="mirror half of the draws")

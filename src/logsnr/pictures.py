@@ -7,7 +7,6 @@ be seen, and never interpolated.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from logsnr.data.transform import Transform
+from logsnr.files import whole
 
 _SMALLEST_EDGE = 64
 _GAP = 2
@@ -64,10 +64,9 @@ def picture(examples: np.ndarray, transform: Transform, columns: int) -> Image.I
 
 def save_grid(path: Path, examples: np.ndarray, transform: Transform, *, columns: int | None = None) -> Path:
     """Write `picture` to `path` whole or not at all; about as many columns as rows unless told."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.tmp")
-    picture(examples, transform, columns or math.ceil(math.sqrt(len(examples)))).save(fresh, format="PNG")
-    os.replace(fresh, path)
+    sheet = picture(examples, transform, columns or math.ceil(math.sqrt(len(examples))))
+    with whole(path) as fresh:
+        sheet.save(fresh, format="PNG")
     return path
 
 

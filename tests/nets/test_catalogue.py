@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from logsnr.nets import NETWORKS, SIZES, UNetOptions, build, configure, construct, default_size
 from torch import Tensor, nn
+
+from logsnr.nets import NETWORKS, SIZES, UNetOptions, build, configure, construct, default_size
 
 
 @pytest.mark.parametrize("name", SIZES)

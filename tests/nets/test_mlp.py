@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from logsnr.nets import MLP
 from torch import nn
+
+from logsnr.nets import MLP
 
 Awaken = Callable[[nn.Module], nn.Module]
 LABEL = torch.tensor([0.5, 2.0, 900.0])

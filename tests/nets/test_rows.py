@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from logsnr.nets import build
 from torch import nn
+
+from logsnr.nets import build
 
 Awaken = Callable[[nn.Module], nn.Module]
 CASES: list[tuple[str, tuple[int, ...], int, dict[str, Any]]] = [

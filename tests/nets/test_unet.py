@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from logsnr.nets import UNet, build
 from logsnr.nets.layers import margins
-from torch import Tensor, nn
 
 Awaken = Callable[[nn.Module], nn.Module]
 LABEL = torch.tensor([3.0, 700.0])

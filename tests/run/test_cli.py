@@ -72,7 +72,12 @@ def test_a_part_of_another_name_starts_from_its_own_defaults() -> None:
 
 def test_inspect_says_what_things_are(logsnr: Verb, digits_run: Path) -> None:
     checkpoint = next(digits_run.glob("checkpoints/*"))
-    kinds = {"digits": "data", digits_run: "run", checkpoint: "checkpoint", checkpoint / "ema.safetensors": "safetensors"}
+    kinds = {
+        "digits": "data",
+        digits_run: "run",
+        checkpoint: "checkpoint",
+        checkpoint / "ema.safetensors": "safetensors",
+    }
     for path, kind in kinds.items():
         status, out, _ = logsnr("inspect", path, "--json")
         assert status == 0

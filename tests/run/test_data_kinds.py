@@ -1,4 +1,4 @@
-"""`logsnr train ddpm --data FOLDER` works unchanged on whatever people have; samples come back in the data's own form."""
+"""`logsnr train ddpm --data X` works unchanged on whatever people have; samples come back in the data's own form."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def test_trains_and_samples(
     options = [word for word in TINY if word != "--set" and not word.startswith("network.")]
     run = tmp_path / "run"
     words = ["train", "ddpm", "--data", source, "--out", run, "--steps", "2", "--preview-every", "2", *flags]
-    status, _, err = logsnr(*words, "--set", "train.holdout_every=2", *[w for w in options if not w.startswith("train.")])
+    status, _, err = logsnr(
+        *words, "--set", "train.holdout_every=2", *[w for w in options if not w.startswith("train.")]
+    )
     assert status == 0, err
     assert list((run / "previews").glob("*.png"))
     status, _, err = logsnr("sample", run, "--n", "3", "--steps", "3", "--trajectory", "--quiet")

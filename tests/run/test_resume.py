@@ -74,7 +74,11 @@ def test_a_finished_run_stays_as_it_is(logsnr: Verb, undisturbed: Path) -> None:
 
 @pytest.mark.parametrize(
     ("more", "culprit"),
-    [(("--lr", "0.5"), "train.lr"), (("--seed", "3"), "seed"), (("--set", "schedule.beta_end=0.03"), "schedule.beta_end")],
+    [
+        (("--lr", "0.5"), "train.lr"),
+        (("--seed", "3"), "seed"),
+        (("--set", "schedule.beta_end=0.03"), "schedule.beta_end"),
+    ],
 )
 def test_a_conflicting_flag_names_both_values(
     logsnr: Verb, undisturbed: Path, more: tuple[str, ...], culprit: str

@@ -163,9 +163,7 @@ def test_full_disk_leaves_the_last_checkpoint_and_says_what_was_needed(tmp_path:
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
-def test_no_space_at_any_sync_leaves_no_trace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
-) -> None:
+def test_no_space_at_any_sync_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
     calls = []
 
     def fsync(descriptor: int) -> None:

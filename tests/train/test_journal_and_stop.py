@@ -30,9 +30,7 @@ def test_records_come_back_exactly(tmp_path: Path) -> None:
 
 def test_resume_drops_later_records_and_a_torn_line_and_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    path.write_text(
-        "".join(json.dumps({"step": i, "loss": 1 / i}) + "\n" for i in range(1, 8)) + '{"step": 3'
-    )
+    path.write_text("".join(json.dumps({"step": i, "loss": 1 / i}) + "\n" for i in range(1, 8)) + '{"step": 3')
     assert steps(path) == [1, 2, 3, 4, 5, 6, 7]
     with Journal(path) as journal:
         journal.keep_until(4)

@@ -19,9 +19,7 @@ def test_warm_up_is_linear_and_reaches_the_base_at_its_last_step() -> None:
 
 @pytest.mark.parametrize("decay", ["cosine", "linear"])
 def test_falling_laws_start_at_the_base_and_end_at_zero_when_the_run_is_over(decay: str) -> None:
-    rates = [
-        learning_rate(s, base=2.0, warmup_steps=10, total_steps=110, decay=decay) for s in range(10, 112)
-    ]
+    rates = [learning_rate(s, base=2.0, warmup_steps=10, total_steps=110, decay=decay) for s in range(10, 112)]
     assert rates[0] == 2.0
     assert rates[50] == pytest.approx(1.0, rel=1e-15)
     assert rates[100] == rates[101] == 0.0

@@ -162,12 +162,8 @@ def test_misuse_is_one_line() -> None:
         trainer(toy(), clip_norm=0.0)
     tensors, values = run.state()
     with pytest.raises(ValueError, match=r"missing ema-3000, images, skipped$"):
-        run.load_state(
-            {g: t for g, t in tensors.items() if g != "ema-3000"}, {"step": 1, "skipped_in_a_row": 0}
-        )
+        run.load_state({g: t for g, t in tensors.items() if g != "ema-3000"}, {"step": 1, "skipped_in_a_row": 0})
     with pytest.raises(ValueError, match=r"model: missing tensors 0.bias; unexpected tensors none"):
-        run.load_state(
-            {**tensors, "model": {n: t for n, t in tensors["model"].items() if n != "0.bias"}}, values
-        )
+        run.load_state({**tensors, "model": {n: t for n, t in tensors["model"].items() if n != "0.bias"}}, values)
     with pytest.raises(ValueError, match=r"task: history has shape \(5,\), the module needs \(4,\)"):
         run.load_state({**tensors, "task": {"history": torch.zeros(5)}}, values)

@@ -80,11 +80,7 @@ def toy(**settings: Any) -> Toy:
 
 def copied(trainer: Trainer) -> dict[str, Tensor]:
     """Every tensor of the trainer's state, by group and name, as it is now."""
-    return {
-        f"{g}/{n}": t.detach().clone()
-        for g, named in trainer.state().tensors.items()
-        for n, t in named.items()
-    }
+    return {f"{g}/{n}": t.detach().clone() for g, named in trainer.state().tensors.items() for n, t in named.items()}
 
 
 def assert_bits(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:

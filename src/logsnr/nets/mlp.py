@@ -56,7 +56,8 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if len(shape) != 1 or min(shape[0], width, blocks) < 1:
-            raise ValueError(f"an MLP takes vectors (D,) and positive width, blocks; got {tuple(shape)}, {width}, {blocks}")
+            given = f"{tuple(shape)}, {width}, {blocks}"
+            raise ValueError(f"an MLP takes vectors (D,) and positive width, blocks; got {given}")
         self.features = shape[0]
         self.embedding = Conditioning(max(2, width), width, num_classes)
         self.stem = nn.Linear(self.features, width)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from logsnr.config import RunConfig
+from logsnr.files import whole
 from logsnr.kernels import transition_log_var
 from logsnr.level import Level
 from logsnr.objectives import WEIGHTS
@@ -104,6 +105,6 @@ def draw(config: RunConfig, out: Path) -> Path:
     axes[1, 2].hist(visited, bins=30)
     axes[1, 2].set(xlabel="log SNR", ylabel=f"evaluations of {config.sample.sampler.name}, {len(visited)} in all")
     figure.suptitle(f"{config.recipe}: {config.schedule.name} schedule, {config.scale} scale")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, format="png")
+    with whole(out) as fresh:
+        figure.savefig(fresh, format="png")
     return out

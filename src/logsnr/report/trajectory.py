@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from logsnr.data.transform import Transform
+from logsnr.files import whole
 from logsnr.pictures import as_rgb, save_grid, tiles
 from logsnr.run.generate import Recipe, chunk
 from logsnr.run.trained import Trained
@@ -49,5 +50,6 @@ def _visible(x: Tensor, transform: Transform) -> np.ndarray:
 
 def _gif(path: Path, frames: list[Image.Image]) -> Path:
     still = [frames[-1]] * 10
-    frames[0].save(path, save_all=True, append_images=[*frames[1:], *still], duration=80, loop=0)
+    with whole(path) as fresh:
+        frames[0].save(fresh, format="GIF", save_all=True, append_images=[*frames[1:], *still], duration=80, loop=0)
     return path

@@ -9,7 +9,6 @@ was left alone; its log has no missing and no repeated record.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -26,6 +25,7 @@ from logsnr.config import FREE_ON_RESUME, Part, RunConfig, leaves, to_dict, writ
 from logsnr.data import Batches, Dataset
 from logsnr.data import load as load_data
 from logsnr.draws import Draws
+from logsnr.files import whole
 from logsnr.objectives import Task
 from logsnr.pictures import save_grid
 from logsnr.run import build
@@ -34,7 +34,6 @@ from logsnr.run.machine import Machine, machine
 from logsnr.run.trained import Trained, find
 from logsnr.train import checkpoint
 from logsnr.train.ema import MovingAverages
-from logsnr.train.files import sync_file
 from logsnr.train.journal import Journal
 from logsnr.train.optim import adamw, learning_rate
 from logsnr.train.report import Report
@@ -107,7 +106,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
         session = _session(config, out, data, holdout, start, say, watch)
-        _write_whole(out / "run.yaml", write(config))
+        with whole(out / "run.yaml") as fresh:
+            fresh.write_text(write(config))
         return _loop(session)
 
 
@@ -264,14 +264,6 @@ def _save(session: Session) -> Path:
     saved = checkpoint.save(root, session.trainer.step, tensors, state)
     checkpoint.rotate(root, session.config.train.keep)
     return saved
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    fresh = path.with_name(f".{path.name}.tmp")
-    fresh.write_text(text)
-    sync_file(fresh)
-    os.replace(fresh, path)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from logsnr.train.files import sync_directory, sync_file
+from logsnr.files import sync_directory, sync_file
 from logsnr.train.names import canonical_names, listed
 
 FORMAT_VERSION = 1
@@ -44,9 +44,7 @@ class Checkpoint:
     step: int
 
 
-def save(
-    root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
-) -> Path:
+def save(root: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
     """Write `root/step-<step>` and return its path once it is safely on the disk.
 
     tensors: groups by name (lower-case letters, digits, '.', '-'), each under canonical names; tied and

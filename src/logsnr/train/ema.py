@@ -47,13 +47,9 @@ class MovingAverages:
     half_lives_images: distinct positive numbers of images; the first is the one that is sampled by default.
     """
 
-    def __init__(
-        self, module: nn.Module, half_lives_images: Sequence[int], *, warmup_ratio: float = 0.05
-    ) -> None:
+    def __init__(self, module: nn.Module, half_lives_images: Sequence[int], *, warmup_ratio: float = 0.05) -> None:
         if not half_lives_images or len(set(half_lives_images)) < len(half_lives_images):
-            raise ValueError(
-                f"half_lives_images must be distinct, at least one, not {list(half_lives_images)}"
-            )
+            raise ValueError(f"half_lives_images must be distinct, at least one, not {list(half_lives_images)}")
         if min(half_lives_images) <= 0 or warmup_ratio <= 0:
             given = f"{list(half_lives_images)} and {warmup_ratio}"
             raise ValueError(f"half_lives_images and warmup_ratio must be positive, not {given}")
@@ -72,9 +68,7 @@ class MovingAverages:
     def update(self, images_seen: int, images: int) -> None:
         """Move every average after a step of `images` images, the last of `images_seen`."""
         for half_life, averages in self._trees.items():
-            step_decay = decay(
-                images_seen, images, half_life_images=half_life, warmup_ratio=self.warmup_ratio
-            )
+            step_decay = decay(images_seen, images, half_life_images=half_life, warmup_ratio=self.warmup_ratio)
             lerp(averages, self._parameters, step_decay)
 
     @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from logsnr.train.files import sync_directory
+from logsnr.files import sync_directory, whole
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
@@ -50,15 +50,11 @@ class Journal:
 
     def keep_until(self, step: int) -> None:
         """Drop what comes after `step` (and lines without one), whole or not at all."""
-        fresh = self.path.with_name(f".{self.path.name}.tmp")
-        with fresh.open("wb") as file:
+        with whole(self.path) as fresh, fresh.open("wb") as file:
             for record in read(self.path):
                 if record.get("step", step + 1) <= step:
                     file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
         self.close()
-        os.replace(fresh, self.path)
         sync_directory(self.path.parent)
         self._file = self.path.open("ab", buffering=0)
 

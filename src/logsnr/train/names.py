@@ -41,9 +41,7 @@ def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor], label:
     """target ← source in place, by name; ValueError names what is missing, unexpected or of another shape."""
     missing, unexpected = target.keys() - source.keys(), source.keys() - target.keys()
     if missing or unexpected:
-        raise ValueError(
-            f"{label}: missing tensors {listed(missing)}; unexpected tensors {listed(unexpected)}"
-        )
+        raise ValueError(f"{label}: missing tensors {listed(missing)}; unexpected tensors {listed(unexpected)}")
     for name, tensor in target.items():
         if tensor.shape != source[name].shape:
             given, needed = tuple(source[name].shape), tuple(tensor.shape)

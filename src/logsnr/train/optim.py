@@ -42,9 +42,7 @@ def learning_rate(
     if decay == "constant":
         return base
     if total_steps is None or total_steps <= warmup_steps:
-        raise ValueError(
-            f"decay {decay!r} needs total_steps > warmup_steps {warmup_steps}, not {total_steps}"
-        )
+        raise ValueError(f"decay {decay!r} needs total_steps > warmup_steps {warmup_steps}, not {total_steps}")
     return base * DECAYS[decay](min(1.0, (step - warmup_steps) / (total_steps - warmup_steps)))
 
 
@@ -78,9 +76,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> di
     }
 
 
-def load_optimizer(
-    optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]
-) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Replace the optimiser's state by copies of saved tensors; ValueError names what fits no parameter."""
     packed = optimizer.state_dict()
     indices = [index for group in packed["param_groups"] for index in group["params"]]

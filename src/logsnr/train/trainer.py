@@ -238,8 +238,7 @@ def _measure(losses: list[Loss], grad_norm: Tensor) -> _Measured:
     names = list(losses[0].parts)
     rows = 2 + len(names)
     flat = [
-        torch.stack([loss.total, loss.unweighted, *(loss.parts[name] for name in names)]).flatten()
-        for loss in losses
+        torch.stack([loss.total, loss.unweighted, *(loss.parts[name] for name in names)]).flatten() for loss in losses
     ]
     norm, *host = torch.cat([grad_norm.reshape(1), *flat]).cpu().double().split([1, *map(len, flat)])
     total, unweighted, *parts = torch.cat([micro.reshape(rows, -1) for micro in host], dim=1)

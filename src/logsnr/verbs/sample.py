@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from logsnr.files import whole
 from logsnr.pictures import save_grid
 from logsnr.report.trajectory import write_trajectory
 from logsnr.run.generate import Recipe
@@ -43,15 +44,16 @@ def run(args: Namespace) -> dict[str, Any]:
         x0 = trained.sample_x0(index, recipe=recipe, batch_size=args.batch_size, advance=progress.advance)
     manifest["seconds"] = time.monotonic() - started
     images = trained.transform.decode(x0)
-    out.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {"images": images, "seeds": np.full(len(index), args.seed), "index": index.numpy()}
     if args.float:
         arrays["x"] = x0.numpy()
-    np.savez_compressed(out / "samples.npz", **arrays)
+    with whole(out / "samples.npz") as fresh, fresh.open("wb") as file:
+        np.savez_compressed(file, **arrays)
     save_grid(out / "grid.png", images[:100], trained.transform)
     if args.trajectory:
         write_trajectory(out, trained, recipe, index[:8])
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    with whole(out / "manifest.json") as fresh:
+        fresh.write_text(json.dumps(manifest, indent=2) + "\n")
     console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
     return manifest
 
