@@ -194,10 +194,10 @@ def _number(value: Any) -> Any:
 
 def to_dict(config: Any) -> Any:
     """Plain JSON and YAML values of a configuration."""
-    if isinstance(config, Part):
-        return {"name": config.name, **to_dict(config.options)}
     if dataclasses.is_dataclass(config):
-        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        record = {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        options = record.pop("options", {})  # a part's options stand beside its name
+        return {**record, **options}
     if isinstance(config, Mapping):
         return {key: to_dict(value) for key, value in config.items()}
     return list(config) if isinstance(config, tuple) else config

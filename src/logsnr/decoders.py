@@ -69,8 +69,3 @@ def discretised_gaussian(lattice: Lattice, mass: LogMass = log_mass) -> Decoder:
 def gaussian_density(x0: Tensor, p: Normal) -> Tensor:
     """log N(x0; μ, σ²): the decoder of continuous data, a density in model units."""
     return p.log_prob(x0)
-
-
-def decoder_for(lattice: Lattice | None) -> Decoder:
-    """The discretised Gaussian where the data has levels, the density where it has none."""
-    return gaussian_density if lattice is None else discretised_gaussian(lattice)

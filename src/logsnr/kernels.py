@@ -86,7 +86,7 @@ def small(prediction: Prediction, t: Level, s: Level) -> Tensor:
 
 
 def large(prediction: Prediction, t: Level, s: Level) -> Tensor:
-    """log β_t, the transition's variance, optimal when the data is N(0, I) (DDPM, section 3.2)."""
+    """log β_t, the transition's variance, optimal on the vp scale when the data is N(0, I) (DDPM, section 3.2)."""
     return over(transition_log_var(t, s), prediction.x)
 
 

@@ -118,6 +118,9 @@ class Table(NoiseSchedule):
     def forward(self, t: Tensor) -> Tensor:
         last = len(self.gammas) - 1
         place = (t * (last + 1) - 1).clamp(0, last)  # in units of the knot spacing, from the first knot
+        # t = i/T is rounded: without this a knot would be missed by the last bit; the slope stays that of t
+        off = (place.round() - place).detach()
+        place = place + torch.where(off.abs() < 1e-9, off, 0.0)
         left = place.detach().floor().long().clamp(max=last - 1)
         w = place - left
         y0, y1, m0, m1 = self.gammas[left], self.gammas[left + 1], self.slopes[left], self.slopes[left + 1]

@@ -19,7 +19,7 @@ from logsnr.decoders import discretised_gaussian, gaussian_density
 from logsnr.draws import Draws
 from logsnr.kernels import VARIANCES, posterior_coefficients, posterior_log_var, transition_log_var
 from logsnr.level import Level
-from logsnr.likelihood import Bound, bound
+from logsnr.likelihood import Bound, bound, bound_for
 from logsnr.oracles import Oracle
 from logsnr.path import Path
 from logsnr.prediction import Prediction
@@ -51,6 +51,22 @@ def expected_terms(of: Bound) -> tuple[float, list[float]]:
     x0, eps = MEAN + VARIANCE.sqrt() * z[:, :2], z[:, 2:]
     steps = [torch.full((len(z),), i) for i in range(of.steps)]
     return float((w * of.prior(x0)).sum()), [float((w * of.term(ORACLE, x0, eps, step)).sum()) for step in steps]
+
+
+def test_continuous_data_s_bound_falls_to_the_entropy_as_the_grid_is_refined() -> None:
+    """With DDPM's floor in the density it would grow without limit: the floor shrinks with the step, x_t does not."""
+    path = Path(Linear(-9, 6), SCALES["vp"])
+    totals = []
+    for steps in (17, 65, 257, 1025):
+        prior, terms = expected_terms(bound_for(path.grid(steps), path.prior_std, "small", None))
+        totals.append(prior + sum(terms))
+    gaps = [total - ENTROPY for total in totals]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] < 0.05
+    # the discrete chain costs O(1/S) more than the continuous one; the rest is the prior's gap, 8e-4 here
+    assert (gaps[-1] - 8e-4) / (gaps[-2] - 8e-4) == pytest.approx(1 / 4, rel=0.03)
+    discrete = bound_for(path.grid(17), 1.0, "small", Lattice(-1.0, 0.01, 201))
+    assert torch.equal(discrete.rule.floor_log_var, posterior_log_var(path.grid(17)[-3], path.grid(17)[-2]))
 
 
 @pytest.mark.parametrize("variance", VARIANCES)

@@ -67,9 +67,9 @@ def test_the_likelihood_weight_is_the_slope_of_gamma() -> None:
     path = Path(BetaLinear(), SCALES["vp"])
     t = torch.tensor([0.2, 0.8], dtype=torch.float64)
     beta, integral = 0.1 + 19.9 * t, 0.1 * t + 0.5 * 19.9 * t**2
-    weight = WEIGHTS["likelihood"](path.at(t), path.slope(t))
+    weight = WEIGHTS["likelihood"](path, path.at(t))
     assert torch.allclose(weight, beta / -torch.expm1(-integral), rtol=1e-11)
-    assert torch.equal(WEIGHTS["simple"](path.at(t), path.slope(t)), torch.ones_like(t))
+    assert torch.equal(WEIGHTS["simple"](path, path.at(t)), torch.ones_like(t))
 
 
 def test_a_micro_batch_has_the_losses_of_the_whole(path: Path) -> None:

@@ -71,10 +71,18 @@ def test_a_table_is_exact_at_its_knots_and_monotone_between() -> None:
     gammas = torch.rand(40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).pow(8).cumsum(0) * 30 - 9
     table = Table(gammas)
     knots = torch.arange(1, 41, dtype=torch.float64) / 40
-    assert torch.allclose(table(knots), gammas, rtol=1e-12)
+    assert torch.equal(table(knots), gammas)
     fine = table(torch.linspace(1 / 40, 1, 20_001, dtype=torch.float64))
     assert (fine.diff() >= -1e-13).all()
     assert float(table(torch.zeros((), dtype=torch.float64))) == -math.inf
+
+
+@pytest.mark.parametrize("steps", [10, 49, 1000, 4000])
+def test_no_knot_is_missed_by_the_rounding_of_its_time(steps: int) -> None:
+    gammas = torch.linspace(-9, 11, steps, dtype=torch.float64) ** 3
+    table, knots = Table(gammas), torch.arange(1, steps + 1, dtype=torch.float64)
+    assert torch.equal(table(knots / steps), gammas)
+    assert torch.equal(table(knots * (1 / steps)), gammas)
 
 
 def test_a_table_of_a_line_is_the_line() -> None:

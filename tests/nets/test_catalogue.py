@@ -26,7 +26,10 @@ def test_every_option_of_a_size_is_spelt_out(name: str) -> None:
     assert set(SIZES[name]) == {"network", *(field.name for field in fields(UNetOptions))}
 
 
-@pytest.mark.parametrize("shape", [(1,), (64,), (1, 100), (1, 8, 8), (3, 32, 32), (3, 96, 96), (1, 256, 256), (1, 9, 9, 9)])
+SHAPES = [(1,), (64,), (1, 100), (1, 8, 8), (3, 32, 32), (3, 96, 96), (1, 256, 256), (1, 9, 9, 9)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_the_default_size_builds(shape: tuple[int, ...]) -> None:
     with torch.device("meta"):
         build(default_size(shape), shape)

@@ -2,3 +2,4 @@
 
 from logsnr.likelihood.bound import Bound as Bound
 from logsnr.likelihood.bound import bound as bound
+from logsnr.likelihood.bound import bound_for as bound_for

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from logsnr.decoders import Decoder
+from logsnr.data.transform import Lattice
+from logsnr.decoders import Decoder, discretised_gaussian, gaussian_density
 from logsnr.denoiser import Model
 from logsnr.draws import Draws
-from logsnr.kernels import Normal, Rule, floored, posterior, reverse
+from logsnr.kernels import Floored, Normal, Rule, floored, named_rule, posterior, reverse
 from logsnr.level import Level, over
 from logsnr.loss import Loss
 
@@ -72,3 +73,16 @@ class Bound:
 def bound(grid: Level, prior_std: float, variance: str, decoder: Decoder) -> Bound:
     """The bound with the named reverse variance. ValueError for an unknown name or a grid of fewer than two steps."""
     return Bound(grid, prior_std, floored(variance, grid), decoder)
+
+
+def bound_for(grid: Level, prior_std: float, variance: str, lattice: Lattice | None) -> Bound:
+    """The bound with the decoder that the data asks for.
+
+    Discrete data: the discretised Gaussian with DDPM's floor as its variance. Continuous data: the density, whose
+    variance is σ²/α² of the last finite level, what x_t leaves open of x0; DDPM's floor shrinks with the step and
+    would make the bound grow as the grid is refined.
+    """
+    if lattice is not None:
+        return bound(grid, prior_std, variance, discretised_gaussian(lattice))
+    last = grid[~torch.isneginf(grid.gamma)][-1]
+    return Bound(grid, prior_std, Floored(named_rule(variance), last.gamma), gaussian_density)

@@ -41,6 +41,6 @@ class Matching(nn.Module):
         to_eps = (level.alpha / determinant(level, prediction.direction)) ** 2
         unweighted = over(to_eps, error) * error**2
         unweighted = unweighted.reshape(len(x0), -1).mean(1)
-        weight = self.weight(level, self.path.slope(t)) * importance
+        weight = self.weight(self.path, level) * importance
         total = weight.to(unweighted) * unweighted
         return Loss(total, {"matching": total}, t, unweighted.detach())

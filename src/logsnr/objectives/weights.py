@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from logsnr.level import Level
-from logsnr.path import Slope
+from logsnr.path import Path
 
-Weight = Callable[[Level, Slope], Tensor]
+Weight = Callable[[Path, Level], Tensor]
 
 
-def simple(level: Level, slope: Slope) -> Tensor:
+def simple(path: Path, level: Level) -> Tensor:
     """1: L_simple (DDPM, eq. 14)."""
     return torch.ones_like(level.gamma)
 
 
-def likelihood(level: Level, slope: Slope) -> Tensor:
+def likelihood(path: Path, level: Level) -> Tensor:
     """γ′: likelihood weighting, twice the continuous bound's integrand (ScoreFlow; VDM, eq. 15)."""
-    return slope.gamma
+    return path.slope(level.t).gamma
 
 
 WEIGHTS: dict[str, Weight] = {"simple": simple, "likelihood": likelihood}

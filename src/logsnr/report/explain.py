@@ -30,7 +30,6 @@ def curves(config: RunConfig) -> dict[str, Tensor]:
     """
     path = build.path(config)
     grid = levels(path)
-    slope = path.slope(grid.t)
     with_clean = path.grid(path.schedule.steps or 1000)
     return {
         "t": grid.t,
@@ -39,8 +38,8 @@ def curves(config: RunConfig) -> dict[str, Tensor]:
         "alpha": grid.alpha,
         "sigma": grid.sigma,
         "beta": transition_log_var(with_clean[:-1], with_clean[1:]).exp(),
-        "loss_weight": WEIGHTS[config.objective.weight](grid, slope).expand_as(grid.t),
-        "bound_weight": 0.5 * slope.gamma,
+        "loss_weight": WEIGHTS[config.objective.weight](path, grid).expand_as(grid.t),
+        "bound_weight": 0.5 * path.slope(grid.t).gamma,
     }
 
 

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from logsnr.config import MachineConfig, Part, RunConfig, from_dict
 from logsnr.data import Dataset, Transform
-from logsnr.decoders import decoder_for
 from logsnr.denoiser import Clipped, Denoiser, Model
 from logsnr.draws import Draws
-from logsnr.likelihood import Bound, bound
+from logsnr.likelihood import Bound, bound_for
 from logsnr.loss import Loss
 from logsnr.run import build
 from logsnr.run.generate import Recipe, generate
@@ -83,7 +82,7 @@ class Trained:
         """The variational bound of the run's own chain: all T steps, its reverse variance, the data's decoder."""
         path = self.model.path
         grid = path.grid(path.schedule.steps or 1000)
-        return bound(grid, path.prior_std, self.config.variance, decoder_for(self.transform.lattice))
+        return bound_for(grid, path.prior_std, self.config.variance, self.transform.lattice)
 
     @torch.inference_mode()
     def bound_nats(self, data: Dataset, *, seed: int = 0, repeats: int = 1, batch_size: int = 128) -> Loss:

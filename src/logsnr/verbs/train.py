@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from logsnr.config import to_dict, write
-from logsnr.run.training import datasets, estimate, resolved, train
+from logsnr.run.estimate import estimate
+from logsnr.run.training import datasets, resolved, train
 from logsnr.train.report import Report
 from logsnr.verbs.console import Console
 from logsnr.verbs.layers import configuration
