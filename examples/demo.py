@@ -48,7 +48,7 @@ def main() -> int:
     check = check_digits(np.load(args.out / "samples" / "samples.npz")["images"])
     test = load_data("digits", split="test")
     bound = load(args.out).bound_nats(test, repeats=8)
-    bits = bits_per_dim(bound.total, 64).double()
+    bits = bits_per_dim(bound["total"], 64).double()
     summary = {
         "grid": str(args.out / "samples" / "grid.png"),
         "bits_per_dim": float(bits.mean()),

@@ -30,9 +30,17 @@ _HOME = {
     "Path": "path",
     "Prediction": "prediction",
     "Denoiser": "denoiser",
+    "Clipped": "denoiser",
     "Oracle": "oracles",
+    "Mixture": "data.toys",
+    "mixture": "data.toys",
+    "gaussian": "data.toys",
+    "point": "data.toys",
+    "finite": "data.toys",
     "Normal": "kernels",
     "Dynamics": "dynamics",
+    "Bound": "likelihood",
+    "bound_for": "likelihood",
     "Matching": "objectives",
     "Task": "objectives",
     "Uniform": "objectives",
@@ -47,7 +55,7 @@ _HOME = {
 }
 _ROOMS = (
     "betas", "config", "data", "decoders", "denoiser", "draws", "dynamics", "families", "kernels", "level",
-    "likelihood", "metrics", "nets", "objectives", "oracles", "path", "pictures", "prediction", "report", "run",
+    "likelihood", "loss", "metrics", "nets", "objectives", "oracles", "path", "pictures", "prediction", "report", "run",
     "samplers", "scales", "schedules", "train",
 )  # fmt: skip
 

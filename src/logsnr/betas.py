@@ -50,6 +50,8 @@ def sigmoid(num_diffusion_steps: int, beta_start: float = 1e-4, beta_end: float 
 
 def warmup(num_diffusion_steps: int, beta_start: float = 1e-4, beta_end: float = 2e-2, fraction: float = 0.1) -> Tensor:
     """Linear over the first `fraction` of the steps, then constant ("warmup10" and "warmup50" in DDPM's program)."""
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction = {fraction} of a warm-up; allowed: above 0, at most 1")
     betas = constant(num_diffusion_steps, beta_end)
     rising = int(num_diffusion_steps * fraction)
     betas[:rising] = linear(rising, beta_start, beta_end)

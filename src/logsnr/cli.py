@@ -19,7 +19,10 @@ from logsnr.families import FAMILIES
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and to which an abbreviation is an unknown flag."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         fail(f"{' '.join(message.split())} (try {self.prog} --help)", 2)
@@ -167,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         result: dict[str, Any] = import_module(f"logsnr.verbs.{args.verb}").run(args)
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
         if os.environ.get("LOGSNR_TRACEBACK"):
             raise
         wrong = isinstance(error, (ValueError, FileNotFoundError))

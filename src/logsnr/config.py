@@ -10,6 +10,7 @@ every value of the wrong type is an error that says what is allowed.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -39,6 +40,10 @@ class DataConfig:
     channels: int | None = None
     flip: bool = False
 
+    def __post_init__(self) -> None:
+        if self.size is not None and not (len(self.size) in (1, 2) and min(self.size) >= 1):
+            raise ValueError(f"data.size = {list(self.size)}; allowed: one side or [height, width], at least 1")
+
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -59,10 +64,19 @@ class SampleConfig:
     clip: bool = True
     width: int | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"sample.{name} = {value}; allowed: at least 1")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How it is trained. Half-lives and totals in images, so that the batch size can change without them."""
+    """How it is trained. Half-lives and totals in images, so that the batch size can change without them.
+
+    preview_every: steps, 0 for never, None for what costs less than 5 % of the time.
+    """
 
     steps: int = 10_000
     minutes: float | None = None
@@ -83,10 +97,14 @@ class TrainConfig:
     log_every: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "micro_batch", "checkpoint_every", "keep", "holdout_every", "log_every"):
+        least = dict.fromkeys(("steps", "images", "batch_size", "micro_batch", "checkpoint_every", "keep"), 1)
+        least |= {"holdout_every": 1, "log_every": 1, "preview_every": 0}
+        for name, bound in least.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"train.{name} = {value}; allowed: at least 1")
+            if value is not None and value < bound:
+                raise ValueError(f"train.{name} = {value}; allowed: at least {bound}")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"train.minutes = {self.minutes}; allowed: above 0")
         if not (self.lr > 0 and self.warmup_steps >= 0 and self.weight_decay >= 0 and len(self.betas) == 2):
             raise ValueError(
                 f"train.lr = {self.lr}, warmup_steps = {self.warmup_steps}, weight_decay = {self.weight_decay}, "
@@ -121,11 +139,15 @@ class RunConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed = {self.seed}; allowed: 0 to 2**63 - 1")
+
 
 # What may differ between a run and its continuation: when it stops, how often it reports, where it runs.
 FREE_ON_RESUME = (
-    "train.steps", "train.minutes", "train.images", "train.checkpoint_every", "train.keep", "train.preview_every",
-    "train.holdout_every", "train.log_every", "machine.device",
+    "data.source", "train.steps", "train.minutes", "train.images", "train.checkpoint_every", "train.keep",
+    "train.preview_every", "train.holdout_every", "train.log_every", "machine.device",
 )  # fmt: skip
 
 
@@ -139,26 +161,32 @@ def recipe(name: str) -> dict[str, Any]:
 
 
 def resolve(name: str, layers: typing.Iterable[Mapping[str, Any]]) -> RunConfig:
-    """Recipe `name` overlaid by the layers, lowest first. ValueError for an unknown key or a bad value."""
-    record = recipe(name)
+    """Recipe `name` overlaid by the layers, lowest first. ValueError for an unknown key or a bad value.
+
+    The layers are joined before they meet the recipe, so an option and the name it belongs to may come in any order.
+    """
+    wanted: dict[str, Any] = {}
     for layer in layers:
-        record = _overlay(record, layer)
-    return from_dict(record)
+        if layer.get("recipe", name) != name:
+            raise ValueError(f"recipe = {layer['recipe']!r}, but the command says {name!r}; allowed: the same")
+        wanted = _overlay(wanted, layer)
+    return from_dict(_overlay(recipe(name), wanted))
 
 
 def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves of `above` over `below`; a part given another name starts from no options."""
+    """Leaves of `above` over `below`; a part that is given another name keeps none of the old one's options."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        same_part = (
-            isinstance(old, Mapping) and isinstance(value, Mapping) and value.get("name") in (None, old.get("name"))
-        )
-        if same_part:
-            merged[key] = _overlay(typing.cast("Mapping[str, Any]", old), value)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and len({*_names(old), *_names(value)}) < 2:
+            merged[key] = _overlay(old, value)
         else:
             merged[key] = value
     return merged
+
+
+def _names(part: Mapping[str, Any]) -> list[Any]:
+    return [part["name"]] if "name" in part else []
 
 
 def assignment(text: str) -> dict[str, Any]:
@@ -223,7 +251,11 @@ def _read(kind: Any, value: Any, where: str) -> Any:
             return Part(value)
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise ValueError(f"{where} = {value!r}; allowed: a name, or a mapping with a name and options")
-        return Part(value["name"], {key: _number(option) for key, option in value.items() if key != "name"})
+        options = {key: _number(option) for key, option in value.items() if key != "name"}
+        for key, option in options.items():
+            if isinstance(option, float) and not math.isfinite(option):
+                raise ValueError(f"{where}.{key} = {option}; allowed: a finite number")
+        return Part(value["name"], options)
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         if not isinstance(value, Mapping):
@@ -247,21 +279,20 @@ def _leaf(kind: Any, value: Any, where: str) -> Any:
     allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if value is None and type(None) in allowed:
         return None
+    number = _number(value)
+    finite = isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number)
     for choice in allowed:
         if typing.get_origin(choice) is tuple:
-            item = typing.get_args(choice)[0]
-            if isinstance(value, (list, tuple)):
-                return tuple(_leaf(item, entry, where) for entry in value)
-            continue
-        number = _number(value)
-        if choice is float and isinstance(number, (int, float)) and not isinstance(number, bool):
+            items = value if isinstance(value, (list, tuple)) else [value]
+            return tuple(_leaf(typing.get_args(choice)[0], item, where) for item in items)
+        if choice is float and finite:
             return float(number)
-        if choice is int and not isinstance(number, (bool, str)) and number is not None and float(number).is_integer():
+        if choice is int and finite and float(number).is_integer():
             return int(number)
         if choice in (str, bool) and isinstance(value, choice):
             return value
-    names = " or ".join("none" if c is type(None) else getattr(c, "__name__", str(c)) for c in allowed)
-    raise ValueError(f"{where} = {value!r}; allowed: {names}")
+    names = {float: "a finite number", int: "a whole number", str: "text", bool: "true or false", type(None): "none"}
+    raise ValueError(f"{where} = {value!r}; allowed: {' or '.join(names[choice] for choice in allowed)}")
 
 
 def read(path: Path) -> RunConfig:

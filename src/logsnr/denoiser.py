@@ -50,13 +50,13 @@ def time_label(path: Path, level: Level) -> Tensor:
 
 
 def gamma_label(path: Path, level: Level) -> Tensor:
-    """γ itself (VDM)."""
-    return level.gamma
+    """γ (VDM), clamped to the path's own range: a network is never asked about levels it was not trained at."""
+    return level.gamma.clamp(path.lowest.gamma.detach(), path.highest.gamma.detach())
 
 
 def log_sigma_label(path: Path, level: Level) -> Tensor:
-    """¼ log σ in VE units, γ/8 (EDM, table 1)."""
-    return level.gamma / 8
+    """¼ log σ in VE units, γ/8 (EDM, table 1), clamped to the path's own range."""
+    return gamma_label(path, level) / 8
 
 
 LABELS: dict[str, Label] = {

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from logsnr.level import Level, over
 from logsnr.prediction import Prediction
+from logsnr.registry import lookup
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,7 @@ VARIANCES: dict[str, Rule] = {"small": small, "large": large}
 
 def named_rule(name: str) -> Rule:
     """The reverse variance of that name; ValueError lists the known ones."""
-    if name not in VARIANCES:
-        raise ValueError(f"unknown variance {name!r}; known: {', '.join(VARIANCES)}")
-    return VARIANCES[name]
+    return lookup(VARIANCES, name, "variance")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from torch import Tensor
 class Loss:
     """total: (B,) what is minimised. parts: (B,) each, by name. times: (B,) where the noise level was drawn.
 
-    unweighted: (B,) squared error of the noise, mean over dimensions, before any weight: comparable between runs.
+    unweighted: (B,) the error before the weights of level and time, comparable between runs and what a law of t learns
+    from: the mean squared error of the noise for matching, the drawn term in nats for a bound.
     """
 
     total: Tensor

@@ -18,14 +18,15 @@ from logsnr.prediction import Prediction, v
 class Oracle:
     """E[x0 | x_t] of a known law (Gaussian, mixture, one point, a finite data set) at any level of any path.
 
-    Computed in float64 whatever the dtype of x; the answer is held as v, which is well conditioned at both ends.
+    Computed in float64 on the CPU whatever the dtype and device of x; the answer is held as v, which is well
+    conditioned at both ends.
     """
 
     law: Mixture
 
     def __call__(self, x: Tensor, level: Level, **condition: Tensor) -> Prediction:
-        z, alpha, sigma = x.double(), level.alpha, level.sigma
+        z, alpha, sigma = x.cpu().double(), level.alpha, level.sigma
         x0 = self.law.x0_mean(z, alpha, sigma)
         eps = -over(sigma, z) * self.law.score(z, alpha, sigma)
         value = over(alpha, z) * eps - over(sigma, z) * x0
-        return Prediction(x, level, v(level), value.to(x.dtype))
+        return Prediction(x, level, v(level), value.to(x))

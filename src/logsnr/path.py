@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from logsnr.level import Level, clean
+from logsnr.registry import lookup
 from logsnr.scales import Scale
 from logsnr.schedules import NoiseSchedule
 
@@ -94,9 +95,8 @@ class Path(nn.Module):
     @torch.no_grad()
     def time_of_level(self, level: Level) -> Tensor:
         """The time of a level of any path: its own t if it is one of this path, else the time of its γ."""
-        if torch.equal(self.schedule(level.t), level.gamma):
-            return level.t
-        return self.time_of(level.gamma)
+        own = self.schedule(level.t) == level.gamma
+        return level.t if own.all() else torch.where(own, level.t, self.time_of(level.gamma))
 
     @property
     def lowest(self) -> Level:
@@ -121,14 +121,13 @@ class Path(nn.Module):
         """
         if end not in ENDS:
             raise ValueError(f"unknown end {end!r} of a grid; known: {', '.join(ENDS)}")
-        if spacing not in SPACINGS:
-            raise ValueError(f"unknown spacing {spacing!r}; known: {', '.join(SPACINGS)}")
+        times = lookup(SPACINGS, spacing, "spacing")
         finite = steps + (end == "lowest")
         most = self.schedule.steps or float("inf")
         if steps < 1 or finite > most:
             raise ValueError(f"{steps} steps to the {end} level; allowed: 1 to {most - (end == 'lowest')}")
         u = torch.linspace(1, 0, finite, dtype=torch.float64)
-        t = SPACINGS[spacing](self, u)
+        t = times(self, u)
         if self.schedule.steps:
             t = _distinct_knots(t, self.schedule.steps)
         return self.at(t).then(clean()) if end == "clean" else self.at(t)
@@ -143,12 +142,12 @@ def _distinct_knots(t: Tensor, steps: int) -> Tensor:
 
 
 def _uniform(path: Path, u: Tensor) -> Tensor:
-    """Equal steps of time: DDPM's whole chain, Improved DDPM's respacing, DDIM's "linear" τ."""
+    """Equal steps of time from 1 down to t_min, both included: DDPM's whole chain when S = T."""
     return path.schedule.t_min + (1 - path.schedule.t_min) * u
 
 
 def _quadratic(path: Path, u: Tensor) -> Tensor:
-    """Times ∝ u²: more steps near the data, DDIM's "quadratic" τ."""
+    """Times ∝ u² from 1 down to t_min: more steps near the data, the idea of DDIM's "quadratic" τ."""
     return _uniform(path, u**2)
 
 

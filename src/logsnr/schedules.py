@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from logsnr.betas import BETAS
+from logsnr.registry import lookup
 from logsnr.scales import SCALES, Scale
 
 
@@ -117,10 +118,10 @@ class Table(NoiseSchedule):
 
     def forward(self, t: Tensor) -> Tensor:
         last = len(self.gammas) - 1
-        place = (t * (last + 1) - 1).clamp(0, last)  # in units of the knot spacing, from the first knot
-        # t = i/T is rounded: without this a knot would be missed by the last bit; the slope stays that of t
+        place = t * (last + 1) - 1  # in units of the knot spacing, from the first knot
+        # t = i/T is rounded: without this a knot would be missed by the last bit, and the clamp would flatten the first
         off = (place.round() - place).detach()
-        place = place + torch.where(off.abs() < 1e-9, off, 0.0)
+        place = (place + torch.where(off.abs() < 1e-9, off, 0.0)).clamp(0, last)
         left = place.detach().floor().long().clamp(max=last - 1)
         w = place - left
         y0, y1, m0, m1 = self.gammas[left], self.gammas[left + 1], self.slopes[left], self.slopes[left + 1]
@@ -154,9 +155,10 @@ def table_of_betas(betas: Tensor) -> Table:
 
 
 def _beta_table(betas: str = "linear", num_diffusion_steps: int = 1000, **options: float) -> Table:
-    if betas not in BETAS:
-        raise ValueError(f"unknown beta table {betas!r}; known: {', '.join(BETAS)}")
-    return table_of_betas(BETAS[betas](num_diffusion_steps, **options))
+    table = lookup(BETAS, betas, "beta table")
+    if num_diffusion_steps < 2:
+        raise ValueError(f"num_diffusion_steps = {num_diffusion_steps}; allowed: at least 2")
+    return table_of_betas(table(num_diffusion_steps, **options))
 
 
 def _sigma_table(sigma_min: float = 0.01, sigma_max: float = 1.0, num_diffusion_steps: int = 10) -> Table:

@@ -36,7 +36,10 @@ def logsnr(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of ten steps on the embedded digits."""
     out = tmp_path_factory.mktemp("runs") / "digits"
-    assert main(["train", "ddpm", "--out", str(out), "--steps", "10", "--checkpoint-every", "5", *TINY]) == 0
+    assert (
+        main(["train", "ddpm", "--out", str(out), "--steps", "10", "--checkpoint-every", "5", "--lr", "0.02", *TINY])
+        == 0
+    )
     return out
 
 

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from logsnr.cli import VERBS
 from logsnr.config import FREE_ON_RESUME, assignment, from_dict, leaves, resolve, to_dict
+from logsnr.run import load
 from tests.run.conftest import TINY
 
 Verb = Callable[..., tuple[int, str, str]]
@@ -68,6 +71,48 @@ def test_a_part_of_another_name_starts_from_its_own_defaults() -> None:
     config = resolve("ddpm", [assignment("schedule={name: cosine}")])
     assert config.schedule.options == {}
     assert resolve("ddpm", [assignment("schedule.beta_end=0.03")]).schedule.options["betas"] == "linear"
+
+
+def test_options_may_come_before_the_name_they_belong_to() -> None:
+    before = resolve("ddpm", [assignment("network.channels=8"), {"network": {"name": "tiny"}}])
+    after = resolve("ddpm", [{"network": {"name": "tiny"}}, assignment("network.channels=8")])
+    assert before.network == after.network
+    assert before.network.options == {"channels": 8}
+    cosine = resolve("ddpm", [assignment("schedule.max_log_snr=9"), assignment("schedule.name=cosine")])
+    assert cosine.schedule.options == {"max_log_snr": 9.0}
+    assert resolve("ddpm", [assignment("data.size=32")]).data.size == (32,)
+
+
+def test_loading_leaves_the_caller_s_randomness_alone(digits_run: Path) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    load(digits_run)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_one_machine_flag_keeps_the_others(digits_run: Path) -> None:
+    assert load(digits_run, precision="bf16").machine.threads == load(digits_run).machine.threads == 1
+
+
+def test_a_validation_split_is_what_is_held_out(logsnr: Verb, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x_train=x[:40], x_val=x[40:])
+    words = ["train", "ddpm", "--data", tmp_path / "d.npz", "--out", tmp_path / "run", "--steps", "1"]
+    assert logsnr(*words, "--batch-size", "4", "--network", "tiny", "--quiet")[0] == 0
+    state = json.loads(next((tmp_path / "run").glob("checkpoints/*/state.json")).read_text())
+    assert (state["holdout"]["split"], state["holdout"]["count"]) == ("val", 20)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights(logsnr: Verb, tmp_path: Path) -> None:
+    """A learning rate that throws the weights to infinity: ten skipped steps, one line, a checkpoint."""
+    words = ["train", "ddpm", "--data", "toy:ring", "--out", tmp_path / "run", "--lr", "1e30", "--network", "tiny"]
+    more = ["--set", "train.clip_norm=null", "--set", "train.warmup_steps=0", "--batch-size", "4", "--quiet"]
+    status, _, err = logsnr(*words, *more)
+    assert status == 1
+    assert len(err.strip().splitlines()) == 1
+    assert "not finite" in err
+    assert list((tmp_path / "run").glob("checkpoints/step-*/model.safetensors"))
 
 
 def test_inspect_says_what_things_are(logsnr: Verb, digits_run: Path) -> None:

@@ -47,11 +47,24 @@ def one_line(result: tuple[int, str, str], *culprits: str, status: int = 2) -> N
         (["train", "ddpm", "--steps", "many"], ("--steps", "many")),
         (["train", "ddpm", "--colour", "red"], ("--colour",)),
         (["train", "ddpm", "--config", "none.yaml"], ("none.yaml",)),
+        (["train", "ddpm", "--lr", "inf"], ("train.lr", "inf")),
+        (["train", "ddpm", "--minutes", "nan"], ("train.minutes",)),
+        (["train", "ddpm", "--minutes", "-1"], ("train.minutes",)),
+        (["train", "ddpm", "--seed", "18446744073709551616"], ("seed",)),
+        (["train", "ddpm", "--channels", "0"], ("0",)),
+        (["train", "ddpm", "--step", "1"], ("--step",)),
+        (["train", "ddpm", "--set", "recipe=vdm"], ("vdm", "ddpm")),
+        (["train", "ddpm", "--set", "schedule.num_diffusion_steps=-5"], ("-5",)),
+        (["train", "ddpm", "--set", "schedule.betas=warmup", "--set", "schedule.fraction=2"], ("fraction",)),
+        (["train", "ddpm", "--set", "network={name: tiny, shape: [3]}"], ("shape",)),
+        (["train", "ddpm", "--set", "sample.width=-3"], ("width", "-3")),
+        (["train", "ddpm", "--set", "schedule.name=beta_linear", "--set", "schedule.scale=sub_vp"], ("sub_vp", "vp")),
+        (["train", "ddpm", "--set", "schedule.name=beta_linear", "--set", "scale=ve", "--set", "label=time"], ("ve",)),
     ],
 )  # fmt: skip
 def test_train(logsnr: Verb, tmp_path: Path, words: list[str], culprits: tuple[str, ...]) -> None:
     one_line(logsnr(*words, "--out", tmp_path / "run"), *culprits)
-    assert not list((tmp_path / "run").glob("**/*.safetensors"))
+    assert not (tmp_path / "run").exists(), "nothing is left behind"
 
 
 def test_verbs(logsnr: Verb, digits_run: Path, tmp_path: Path) -> None:
@@ -64,7 +77,10 @@ def test_verbs(logsnr: Verb, digits_run: Path, tmp_path: Path) -> None:
     one_line(logsnr("sample", digits_run, "--index", "0:5", "--n", "3"), "--n")
     one_line(logsnr("sample", digits_run, "--sampler", "ancestral", "--eta", "1"), "eta")
     one_line(logsnr("sample", digits_run, "--weights", "best"), "best", "raw")
-    one_line(logsnr("sample", digits_run, "--n", "0"), "0")
+    one_line(logsnr("sample", digits_run, "--n", "0"), "--n 0")
+    one_line(logsnr("sample", digits_run, "--steps", "0"), "--steps 0")
+    one_line(logsnr("sample", digits_run, "--seed", "-1"), "--seed -1")
+    one_line(logsnr("doctor", "--device", "cpu:x"), "cpu:x", status=1)
     one_line(logsnr("inspect", tmp_path / "nothing"), "nothing")
     one_line(logsnr("explain", "vdmm"), "vdmm", "ddpm")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.run.conftest import TINY, records, weights
 
@@ -30,6 +31,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     out = tmp_path_factory.mktemp("undisturbed") / "run"
     assert main(command(out)) == 0
+    assert yaml.safe_load((out / "run.yaml").read_text())["network"] == {"name": "tiny", "dropout": 0.1, "channels": 8}
     return out
 
 
@@ -101,6 +103,21 @@ def test_resume_none_and_a_missing_path(logsnr: Verb, tmp_path: Path, undisturbe
     status, _, err = logsnr(*command(tmp_path / "run", "--resume", str(tmp_path / "nowhere")))
     assert status == 2
     assert "nowhere" in err
+
+
+def test_a_law_that_ends_with_the_steps_cannot_be_prolonged(logsnr: Verb, tmp_path: Path) -> None:
+    """Twice the steps would be another learning rate from the first step on, not a continuation."""
+    cosine = ("--set", "train.decay=cosine", "--set", "train.warmup_steps=1")
+    assert logsnr(*command(tmp_path / "run", *cosine, steps=3))[0] == 0
+    status, _, err = logsnr(*command(tmp_path / "run", *cosine, steps=6))
+    assert status == 2
+    assert "train.steps" in err
+
+
+def test_a_finished_start_elsewhere_is_kept_as_it_is(logsnr: Verb, tmp_path: Path) -> None:
+    assert logsnr(*command(tmp_path / "a", steps=3))[0] == 0
+    assert logsnr(*command(tmp_path / "b", "--resume", str(tmp_path / "a"), steps=3))[0] == 0
+    assert weights(tmp_path / "b") == weights(tmp_path / "a")
 
 
 def test_going_on_elsewhere_equals_going_on_here(logsnr: Verb, tmp_path: Path, undisturbed: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import logsnr as library
 from tests.run.conftest import TINY
 
 Verb = Callable[..., tuple[int, str, str]]
@@ -26,6 +28,7 @@ def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["train", "ddpm", "--data", str(root / "x.npy"), "--out", str(root / "run"), "--steps", "3", *TINY]
     # no warm-up: the zero-initialised output must have moved, or every network would agree
     assert main([*words, "--set", "network.attention=[2]", "--lr", "0.01", "--set", "train.warmup_steps=0"]) == 0
+    assert library.load(root / "run").config.network.options == {"channels": 8, "attention": [2]}
     return root / "run"
 
 
@@ -81,12 +84,13 @@ def test_eta_zero_forgets_the_noise_and_eta_one_is_ancestral(logsnr: Verb, digit
     eta = floats(logsnr, digits_run, tmp_path / "b", "--n", "2", "--sampler", "ddim", "--eta", "1")
     # the recipe's ancestral variance is the large one: same mean, other noise
     assert not np.array_equal(ancestral, eta)
+    trained = library.load(digits_run)
+    small = trained.sample_x0(torch.arange(2), recipe=trained.recipe(sampler="ancestral", steps=4, variance="small"))
+    assert np.allclose(small.numpy(), eta, atol=1e-5), "η = 1 is the ancestral step with the small variance"
     assert not np.array_equal(floats(logsnr, digits_run, tmp_path / "c", "--n", "2", "--eta", "0"), eta)
 
 
 def test_library_and_verb_agree(logsnr: Verb, digits_run: Path, tmp_path: Path) -> None:
-    import logsnr as library
-
     assert logsnr("sample", digits_run, "--out", tmp_path, "--n", "3", "--steps", "5", "--seed", "2")[0] == 0
     images = library.load(digits_run).sample(3, steps=5, seed=2)
     assert np.array_equal(images, np.load(tmp_path / "samples.npz")["images"])

@@ -28,7 +28,7 @@ def test_equals_a_loop_written_by_hand_bit_for_bit() -> None:
         (loss.total.sum() / SIZE).backward()
         norm = nn.utils.clip_grad_norm_(bare.parameters(), 0.5)
         optimizer.step()
-        bare.observe(loss.times, loss.total.detach().double())
+        bare.observe(loss.times, loss.unweighted.detach().double())
         seen = SIZE * (batch.step + 1)
         d = 0.5 ** (SIZE / min(300, 0.05 * seen))
         for a, p in zip(average, bare.model.parameters(), strict=True):

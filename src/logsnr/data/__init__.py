@@ -7,6 +7,7 @@ and knows the number of grey levels; :class:`Batches` says which examples each o
 from logsnr.data.order import Batch, Batches
 from logsnr.data.record import Dataset
 from logsnr.data.sources import READERS, load
+from logsnr.data.toys import TOYS, Mixture
 from logsnr.data.transform import Lattice, Transform
 
-__all__ = ["READERS", "Batch", "Batches", "Dataset", "Lattice", "Transform", "load"]
+__all__ = ["READERS", "TOYS", "Batch", "Batches", "Dataset", "Lattice", "Mixture", "Transform", "load"]

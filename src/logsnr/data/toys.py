@@ -37,7 +37,7 @@ class Mixture:
         """log w_k N(x; α μ_k, V_k) (B, K), x − α μ_k (B, K, D) and V_k (B or 1, K, D)."""
         a, s = alpha.double().reshape(-1, 1, 1), sigma.double().reshape(-1, 1, 1)
         components = len(self.weights)
-        centred = x.double().reshape(len(x), 1, -1) - a * self.means.reshape(1, components, -1)
+        centred = x.cpu().double().reshape(len(x), 1, -1) - a * self.means.reshape(1, components, -1)
         variance = a**2 * self.variances.reshape(1, components, -1) + s**2
         log_density = -0.5 * (centred**2 / variance + torch.log(2 * math.pi * variance)).sum(-1)
         return self.weights.log() + log_density, centred, variance

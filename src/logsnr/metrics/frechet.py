@@ -16,7 +16,7 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(x) < 2:
         raise ValueError(f"{len(x)} examples; allowed: at least 2")
     x = x.astype(np.float64)
-    return x.mean(0), np.cov(x, rowvar=False)
+    return x.mean(0), np.atleast_2d(np.cov(x, rowvar=False))
 
 
 def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:

@@ -25,17 +25,17 @@ _MLP: dict[str, Any] = {"network": "mlp", "width": 256, "blocks": 3, "dropout": 
 
 SIZES: dict[str, dict[str, Any]] = {
     # fmt: off
-    "digits":       _UNET | {"channels": 32, "multipliers": [1, 2], "blocks": 2, "attention": [2]},
-    "tiny":         _UNET | {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention": []},
-    "small":        _UNET | {"channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "attention": [4]},
-    "base":         _UNET | {"channels": 96, "multipliers": [1, 2, 2, 2], "attention": [2, 4], "head_width": 64},
-    "large":        _UNET | {"channels": 128, "multipliers": [1, 1, 2, 3, 4], "attention": [8, 16], "head_width": 64},
+    "digits": _UNET | {"channels": 32, "multipliers": [1, 2], "blocks": 2, "attention": [2]},
+    "tiny": _UNET | {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention": []},
+    "small": _UNET | {"channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "attention": [4]},
+    "base": _UNET | {"channels": 96, "multipliers": [1, 2, 2, 2], "attention": [2, 4], "head_width": 64},
+    "large": _UNET | {"channels": 128, "multipliers": [1, 1, 2, 3, 4], "attention": [8, 16], "head_width": 64},
     # Ho et al. 2020, appendix B: 35.7 million parameters.
-    "ddpm-cifar10": _UNET | {"channels": 128, "multipliers": [1, 2, 2, 2], "attention": [2], "dropout": 0.1,
-                             "scale_shift": False},
-    "mlp-tiny":     _MLP | {"width": 64, "blocks": 2},
-    "mlp-small":    _MLP,
-    "mlp-base":     _MLP | {"width": 512, "blocks": 6},
-    "mlp-large":    _MLP | {"width": 1024, "blocks": 8},
+    "ddpm-cifar10": _UNET
+    | {"channels": 128, "multipliers": [1, 2, 2, 2], "attention": [2], "dropout": 0.1, "scale_shift": False},
+    "mlp-tiny": _MLP | {"width": 64, "blocks": 2},
+    "mlp-small": _MLP,
+    "mlp-base": _MLP | {"width": 512, "blocks": 6},
+    "mlp-large": _MLP | {"width": 1024, "blocks": 8},
     # fmt: on
 }

@@ -17,6 +17,7 @@ from logsnr.run.trained import Trained
 
 _COLUMNS = 11
 _FRAMES = 50
+_EXAMPLES = 8
 
 
 def write_trajectory(out: Path, trained: Trained, recipe: Recipe, index: Tensor) -> list[Path]:
@@ -25,13 +26,14 @@ def write_trajectory(out: Path, trained: Trained, recipe: Recipe, index: Tensor)
     Only the frames that are shown are kept, so memory does not grow with the number of steps.
     """
     steps = len(recipe.grid) - 1
+    index = index[: min(_EXAMPLES, recipe.width)]
     shown = sorted(set(np.linspace(0, steps - 1, min(steps, _FRAMES)).round().astype(int).tolist()))
     noisy, denoised = [], []
-    for i, step in enumerate(chunk(recipe, trained.clipped, index[: recipe.width])):
+    for i, step in enumerate(chunk(recipe, trained.clipped, index)):
         if i in shown:
-            level = recipe.grid[i + 1]
+            level = step.prediction.level
             power = float(torch.sqrt(level.alpha**2 + level.sigma**2))  # so that a VE state is not a flat white
-            noisy.append(_visible(step.x[: len(index)] / power, trained.transform))
+            noisy.append(_visible(step.prediction.x[: len(index)] / power, trained.transform))
             denoised.append(_visible(step.prediction.x0[: len(index)], trained.transform))
     picked = sorted(set(np.linspace(0, len(noisy) - 1, min(len(noisy), _COLUMNS)).round().astype(int).tolist()))
     strip = np.concatenate([np.stack([noisy[i][0] for i in picked]), np.stack([denoised[i][0] for i in picked])])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -19,19 +18,13 @@ from logsnr.denoiser import LABELS, Denoiser
 from logsnr.kernels import VARIANCES
 from logsnr.objectives import TIMES, WEIGHTS, Matching, Task
 from logsnr.path import SPACINGS, Path
-from logsnr.prediction import TARGETS
+from logsnr.prediction import TARGETS, determinant
+from logsnr.registry import lookup
 from logsnr.samplers import SAMPLERS, Sampler
 from logsnr.scales import SCALES
 from logsnr.schedules import SCHEDULES
 
 T = TypeVar("T")
-
-
-def lookup(registry: Mapping[str, T], name: str, what: str) -> T:
-    """registry[name]; ValueError naming what is known."""
-    if name not in registry:
-        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(registry)}")
-    return registry[name]
 
 
 def make(registry: Mapping[str, Callable[..., T]], part: Part, what: str, *given: Any) -> T:
@@ -45,28 +38,48 @@ def make(registry: Mapping[str, Callable[..., T]], part: Part, what: str, *given
             raise ValueError(f"unknown option {key!r} of {what} {part.name!r}; allowed: {', '.join(known) or 'none'}")
     try:
         return constructor(*given, **part.options)
-    except TypeError as error:
+    except (TypeError, RuntimeError) as error:
         options = ", ".join(f"{key}={value!r}" for key, value in part.options.items())
         raise ValueError(f"{what} {part.name!r} does not take ({options}): {error}") from None
 
 
 def path(config: RunConfig) -> Path:
     """The diffusion process of a configuration."""
-    return Path(make(SCHEDULES, config.schedule, "schedule"), lookup(SCALES, config.scale, "scale"))
+    scale = lookup(SCALES, config.scale, "scale")
+    part = with_default(SCHEDULES, config.schedule, "schedule", scale=config.scale)
+    if part.options.get("scale", config.scale) != config.scale:
+        raise ValueError(f"schedule.scale is {part.options['scale']!r}, scale is {config.scale!r}; allowed: one scale")
+    return Path(make(SCHEDULES, part, "schedule"), scale)
+
+
+def with_default(registry: Mapping[str, Callable[..., Any]], part: Part, what: str, **known: Any) -> Part:
+    """The part with what the configuration knows already, where its constructor asks for it and no option says."""
+    asked = inspect.signature(lookup(registry, part.name, what)).parameters
+    return Part(part.name, {**{key: value for key, value in known.items() if key in asked}, **part.options})
 
 
 def network_record(config: RunConfig, shape: tuple[int, ...]) -> dict[str, Any]:
     """Everything that a checkpoint must know to build the network again, for data of this shape."""
-    name = nets.default_size(shape) if config.network.name == "auto" else config.network.name
-    return nets.configure(name, shape, **config.network.options)
+    taken = {"shape", "num_classes", "out_channels"} & config.network.options.keys()
+    if taken:
+        raise ValueError(f"network.{min(taken)} follows from the data and the target; allowed: the size's own options")
+    return nets.configure(network_name(config, shape), shape, **config.network.options)
+
+
+def network_name(config: RunConfig, shape: tuple[int, ...]) -> str:
+    """The configured size, or for "auto" the one that suits data of this shape."""
+    return nets.default_size(shape) if config.network.name == "auto" else config.network.name
 
 
 def denoiser(config: RunConfig, network: Mapping[str, Any], autocast: torch.dtype | None = None) -> Denoiser:
-    """The model of a configuration, with fresh weights from its seed."""
-    torch.manual_seed(config.seed)
+    """The model of a configuration, with fresh weights from its seed; the caller's generator is left as it was."""
+    process = path(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        fresh = nets.construct(network)
     return Denoiser(
-        nets.construct(network),
-        path(config),
+        fresh,
+        process,
         lookup(TARGETS, config.target, "target"),
         label=lookup(LABELS, config.label, "label"),
         autocast=autocast,
@@ -79,12 +92,14 @@ def task(config: RunConfig, model: Denoiser) -> Task:
     return Task(model, Matching(model.path, lookup(WEIGHTS, config.objective.weight, "weight"), times))
 
 
-def sampler(part: Part, variance: str) -> Sampler:
-    """A sampler; those with a reverse variance take the model's unless told otherwise."""
-    constructor = lookup(SAMPLERS, part.name, "sampler")
-    takes = "variance" in inspect.signature(constructor).parameters
-    options = {"variance": variance, **part.options} if takes else part.options
-    return make(SAMPLERS, replace(part, options=options), "sampler")
+def sampler_part(part: Part, variance: str) -> Part:
+    """A sampler with its options; one with a reverse variance takes the model's unless told otherwise."""
+    return with_default(SAMPLERS, part, "sampler", variance=variance)
+
+
+def sampler(part: Part) -> Sampler:
+    """The sampler of that name and options."""
+    return make(SAMPLERS, part, "sampler")
 
 
 def check(config: RunConfig) -> None:
@@ -96,5 +111,9 @@ def check(config: RunConfig) -> None:
     lookup(WEIGHTS, config.objective.weight, "weight")
     lookup(SPACINGS, config.sample.spacing, "spacing")
     make(TIMES, config.objective.times, "law of times", process.schedule)
-    sampler(config.sample.sampler, config.variance)
+    sampler(sampler_part(config.sample.sampler, config.variance))
     process.grid(config.sample.steps, config.sample.end, config.sample.spacing)
+    if float(determinant(process.highest, TARGETS[config.target](process.highest))) == 0:
+        raise ValueError(
+            f"target {config.target!r} says nothing of x0 at pure noise (zero terminal SNR); allowed: x0, v"
+        )

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from logsnr.config import MachineConfig, Part, RunConfig, from_dict
+from logsnr.config import Part, RunConfig, from_dict
 from logsnr.data import Dataset, Transform
 from logsnr.denoiser import Clipped, Denoiser, Model
 from logsnr.draws import Draws
 from logsnr.likelihood import Bound, bound_for
-from logsnr.loss import Loss
 from logsnr.run import build
-from logsnr.run.generate import Recipe, generate
+from logsnr.run.generate import Recipe, default_width, generate
 from logsnr.run.machine import Machine, machine
 from logsnr.train import checkpoint
+from logsnr.train.names import copy_into, named_tensors
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,27 @@ class Trained:
     step: int
     weights: str
 
-    def recipe(
-        self, *, sampler: str | Part | None = None, steps: int | None = None, seed: int = 0, **options: Any
-    ) -> Recipe:
+    def recipe(self, *, sampler: str | None = None, steps: int | None = None, seed: int = 0, **options: Any) -> Recipe:
         """How `sample` makes examples: the run's own defaults, overridden. options: of the sampler, and `spacing`."""
         chosen = self.config.sample
-        part = chosen.sampler if sampler is None else Part(sampler) if isinstance(sampler, str) else sampler
+        part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
         spacing = options.pop("spacing", chosen.spacing)
-        part = replace(part, options={**part.options, **options})
+        part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance)
         return Recipe(
             path=self.model.path,
             part=part,
-            sampler=build.sampler(part, self.config.variance),
-            grid=self.model.path.grid(steps or chosen.steps, chosen.end, spacing),
+            sampler=build.sampler(part),
+            grid=self.model.path.grid(chosen.steps if steps is None else steps, chosen.end, spacing),
             shape=self.transform.shape,
-            width=chosen.width or 1,
+            width=self.width,
             seed=seed,
             device=self.machine.device,
         )
+
+    @property
+    def width(self) -> int:
+        """Examples in every call of the network."""
+        return self.config.sample.width or default_width(self.transform.shape)
 
     @property
     def clipped(self) -> Model:
@@ -77,7 +80,6 @@ class Trained:
         """`count` examples in the data's own shape, dtype and range. options: as for `recipe`."""
         return self.transform.decode(self.sample_x0(torch.arange(count), recipe=self.recipe(**options)))
 
-    @property
     def bound(self) -> Bound:
         """The variational bound of the run's own chain: all T steps, its reverse variance, the data's decoder."""
         path = self.model.path
@@ -85,19 +87,21 @@ class Trained:
         return bound_for(grid, path.prior_std, self.config.variance, self.transform.lattice)
 
     @torch.inference_mode()
-    def bound_nats(self, data: Dataset, *, seed: int = 0, repeats: int = 1, batch_size: int = 128) -> Loss:
-        """An unbiased estimate of the bound for every example of `data`, once, in nats: parts by name, (N,).
+    def bound_nats(self, data: Dataset, *, seed: int = 0, repeats: int = 1) -> dict[str, Tensor]:
+        """An unbiased estimate of the bound for every example of `data`, once, in nats.
 
-        repeats: independent estimates of each example's terms, averaged.
+        Returns prior, diffusion, reconstruction and total, each (N,). repeats: independent estimates of each example's
+        terms, averaged. As in sampling, the network sees one width, and example i does not depend on its neighbours.
         """
-        chunks = []
-        for index in torch.arange(len(data)).split(batch_size):
-            x0 = data.batch(index.numpy())[0].to(self.machine.device)
-            losses = [self.bound.estimate(self.model, x0, Draws(seed, r, index, len(data))) for r in range(repeats)]
-            chunks.append({k: torch.stack([loss.parts[k] for loss in losses]).mean(0).cpu() for k in losses[0].parts})
+        bound, chunks = self.bound(), []
+        for index in torch.arange(len(data)).split(self.width):
+            padded = torch.cat([index, index[-1:].expand(self.width - len(index))])
+            x0 = data.batch(padded.numpy())[0].to(self.machine.device)
+            losses = [bound.estimate(self.model, x0, Draws(seed, r, padded, len(data))) for r in range(repeats)]
+            means = {k: torch.stack([loss.parts[k] for loss in losses]).mean(0) for k in losses[0].parts}
+            chunks.append({k: part[: len(index)].cpu() for k, part in means.items()})
         parts = {name: torch.cat([part[name] for part in chunks]) for name in chunks[0]}
-        total = torch.stack(list(parts.values())).sum(0)
-        return Loss(total, parts, torch.zeros_like(total), total)
+        return {**parts, "total": torch.stack(list(parts.values())).sum(0)}
 
 
 def find(path: Path) -> Path:
@@ -111,21 +115,27 @@ def find(path: Path) -> Path:
     return newest
 
 
-def load(path: str | Path, *, weights: str = "ema", machine_config: MachineConfig | None = None) -> Trained:
+def load(path: str | Path, *, weights: str = "ema", **machine_options: Any) -> Trained:
     """A trained run from its directory or one checkpoint. weights: "ema", "raw", or "ema-<half-life>".
 
-    ValueError in one line when there is none, it is damaged, or has no such weights.
+    machine_options: device, precision, threads, in place of the run's own. ValueError in one line when there is no
+    run, it is damaged, or has no such weights.
     """
     source = find(Path(path))
     saved = checkpoint.load(source)
+    missing = [key for key in ("config", "network", "transform") if key not in saved.state]
+    if missing:
+        raise ValueError(
+            f"checkpoint {source} lacks {', '.join(missing)} in its state.json; it is no checkpoint of a run"
+        )
     group = "model" if weights == "raw" else weights
     if group not in saved.tensors or group in ("optimizer", "task"):
         known = ["raw", *(name for name in saved.tensors if name.startswith("ema"))]
         raise ValueError(f"no weights {weights!r} in {source}; there are: {', '.join(known)}")
     config = from_dict(saved.state["config"])
-    here = machine(machine_config or config.machine)
+    here = machine(replace(config.machine, **machine_options))
     model = build.denoiser(config, saved.state["network"], here.autocast)
-    model.load_state_dict(saved.tensors[group])
+    copy_into(named_tensors(model), saved.tensors[group], f"{source.name} {weights}")
     model.to(here.device).eval().requires_grad_(False)
     transform = Transform.from_dict(saved.state["transform"])
     return Trained(model, config, transform, here, source, saved.step, weights)

@@ -9,81 +9,33 @@ was left alone; its log has no missing and no repeated record.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from logsnr import nets
-from logsnr.config import FREE_ON_RESUME, Part, RunConfig, leaves, to_dict, write
-from logsnr.data import Batches, Dataset
-from logsnr.data import load as load_data
+from logsnr.config import RunConfig, to_dict, write
+from logsnr.data import Batch, Batches, Dataset
+from logsnr.denoiser import Denoiser
 from logsnr.draws import Draws
 from logsnr.files import whole
-from logsnr.objectives import Task
 from logsnr.pictures import save_grid
-from logsnr.run import build
-from logsnr.run.generate import default_width
-from logsnr.run.machine import Machine, machine
+from logsnr.run.machine import machine
+from logsnr.run.session import PREVIEW_STEPS, Session, datasets, opened, resolved
 from logsnr.run.trained import Trained, find
 from logsnr.train import checkpoint
-from logsnr.train.ema import MovingAverages
 from logsnr.train.journal import Journal
-from logsnr.train.optim import adamw, learning_rate
 from logsnr.train.report import Report
 from logsnr.train.stop import Stop
-from logsnr.train.trainer import Trainer
+from logsnr.train.trainer import NonFiniteLoss
 
 HOLDOUT_MOST = 512
-PREVIEW_STEPS = 25
 PREVIEW_COUNT = 8
-
-
-@dataclass
-class Session:
-    """A training in progress: the parts, and where it stands. `watch` is told every report."""
-
-    config: RunConfig
-    out: Path
-    data: Dataset
-    holdout: Dataset
-    here: Machine
-    network: dict[str, Any]
-    task: Task
-    trainer: Trainer
-    say: Callable[[str], None]
-    watch: Callable[[Report], None]
-    elapsed: float = 0.0
-
-
-def resolved(config: RunConfig, data: Dataset) -> RunConfig:
-    """The configuration with every "auto" settled for this data: what run.yaml says. ValueError for what is wrong."""
-    build.check(config)
-    name = nets.default_size(data.shape) if config.network.name == "auto" else config.network.name
-    width = config.sample.width or default_width(data.shape)
-    batch = config.train.batch_size
-    # a preview evaluates 2 · 25 forwards of `width` examples; a step about 3 forwards of the batch: stay below 5 %
-    cost_steps = 2 * PREVIEW_STEPS * width / (3 * batch)
-    every = config.train.preview_every or max(config.train.steps // 10, round(25 * cost_steps), 1)
-    return replace(
-        config,
-        network=Part(name, config.network.options),
-        sample=replace(config.sample, width=width),
-        train=replace(config.train, preview_every=every),
-    )
-
-
-def datasets(config: RunConfig) -> tuple[Dataset, Dataset]:
-    """The training and the held-out split."""
-    options: dict[str, Any] = {"size": config.data.size, "channels": config.data.channels or "auto"}
-    both = [load_data(config.data.source, split=split, **options) for split in ("train", "test")]
-    data, holdout = (replace(one, labels=None) for one in both)  # labels condition nothing yet
-    return data, holdout
 
 
 def train(
@@ -101,10 +53,11 @@ def train(
     """
     data, holdout = datasets(config)
     config = resolved(config, data)
-    start = _start(out, resume)
+    machine(config.machine)  # what is wrong with these two is said before anything is written
+    _start(out, resume)
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
-        session = _session(config, out, data, holdout, start, say, watch)
+        session = opened(config, out, (data, holdout), _start(out, resume), say, watch)
         with whole(out / "run.yaml") as fresh:
             fresh.write_text(write(config))
         return _loop(session)
@@ -114,57 +67,10 @@ def _start(out: Path, resume: str) -> Path | None:
     newest = checkpoint.latest(out / "checkpoints")
     if resume == "auto":
         return newest
-    if resume == "none":
-        if newest is not None:
-            raise ValueError(f"--resume none, but {out} holds a run at {newest.name}; allowed: another --out, or auto")
-        return None
-    if newest is not None and find(Path(resume)) != newest:
+    wanted = None if resume == "none" else find(Path(resume))
+    if newest is not None and wanted != newest:
         raise ValueError(f"--resume {resume}, but {out} holds a run at {newest.name}; allowed: another --out, or auto")
-    return find(Path(resume))
-
-
-def _session(
-    config: RunConfig, out: Path, data: Dataset, holdout: Dataset, start: Path | None, say: Callable[[str], None],
-    watch: Callable[[Report], None],
-) -> Session:  # fmt: skip
-    saved = checkpoint.load(start) if start else None
-    if saved is not None and start is not None:
-        _same_run(config, data, saved.state, start)
-        if config.machine.threads is None:
-            torch.set_num_threads(saved.state["machine"]["threads"])
-    here = machine(config.machine)
-    network = saved.state["network"] if saved else build.network_record(config, data.shape)
-    model = build.denoiser(config, network, here.autocast).to(here.device)
-    task = build.task(config, model)
-    law = config.train
-    averages = MovingAverages(model, law.ema_half_lives_images)
-    beta1, beta2 = law.betas
-    optimizer = adamw(task, lr=law.lr, betas=(beta1, beta2), weight_decay=law.weight_decay)
-    rate = partial(learning_rate, base=law.lr, warmup_steps=law.warmup_steps, total_steps=law.steps, decay=law.decay)
-    rate(law.warmup_steps)  # an impossible law is an error now, not after the warm-up
-    trainer = Trainer(
-        task, averages, optimizer,
-        learning_rate=rate, seed=config.seed, micro_batch=law.micro_batch, clip_norm=law.clip_norm,
-    )  # fmt: skip
-    session = Session(config, out, data, holdout, here, network, task, trainer, say, watch)
-    if saved is not None:
-        trainer.load_state(saved.tensors, saved.state["trainer"])
-        session.elapsed = saved.state["seconds"]
-        say(f"resumed at step {trainer.step} from {start}")
-    return session
-
-
-def _same_run(config: RunConfig, data: Dataset, state: dict[str, Any], start: Path) -> None:
-    """ValueError unless the command describes the run that the checkpoint is of."""
-    if data.fingerprint != state["data"]["fingerprint"]:
-        raise ValueError(f"{start} was trained on other data ({state['data']['source']}) than {data.source}")
-    ours, theirs = leaves(to_dict(config)), leaves(state["config"])
-    for key in sorted(ours.keys() | theirs.keys()):
-        if key not in FREE_ON_RESUME and key != "data.source" and ours.get(key) != theirs.get(key):
-            raise ValueError(
-                f"{key} is {theirs.get(key)!r} in {start} and {ours.get(key)!r} in this command; "
-                "allowed: the run's own value, or another --out"
-            )
+    return wanted
 
 
 def _finished(session: Session) -> bool:
@@ -180,14 +86,14 @@ def _loop(session: Session) -> Path:
     """Train until finished or told to stop; returns the last checkpoint, raises KeyboardInterrupt if told to stop."""
     config, trainer, law = session.config, session.trainer, session.config.train
     newest = checkpoint.latest(session.out / "checkpoints")
-    if _finished(session) and newest is not None:
+    if _finished(session):
         session.say(f"already at step {trainer.step}; raise --steps, --minutes or --images to go on")
-        return newest
+        return newest or _save(session)
     batches = Batches(session.data, law.batch_size, config.seed, flip=config.data.flip).iterate(trainer.step)
     with Stop() as stop, Journal(session.out / "log.jsonl") as journal, closing(batches):
         journal.keep_until(trainer.step)
         tick = time.perf_counter()
-        for report in trainer.steps(batches):
+        for report in _until_not_finite(session, journal, batches):
             # what is logged depends on the step alone, never on where a run was stopped: logs of resumed runs agree
             due = partial(_due, report.step)
             if due(law.log_every):
@@ -210,37 +116,56 @@ def _loop(session: Session) -> Path:
     return newest
 
 
+def _until_not_finite(session: Session, journal: Journal, batches: Iterator[Batch]) -> Iterator[Report]:
+    """The trainer's reports; when it gives up on a loss that is not finite, the last good weights are saved first."""
+    trainer = session.trainer
+    try:
+        yield from trainer.steps(batches)
+    except NonFiniteLoss as error:
+        journal.append({"step": trainer.step, "images": trainer.images, "skipped": True, "error": str(error)})
+        journal.sync()
+        saved = _save(session)
+        raise NonFiniteLoss(f"{error}; the last good weights are in {saved}") from None
+
+
 def _due(step: int, every: int | None) -> bool:
     return bool(every) and step % (every or 1) == 0
 
 
 @torch.inference_mode()
-def _holdout(session: Session) -> dict[str, float]:
+def _holdout(session: Session) -> dict[str, float | None]:
     """The averaged weights' loss on held-out examples, always under the same noise."""
     config, count = session.config, min(len(session.holdout), HOLDOUT_MOST)
     total = 0.0
     with session.trainer.averages.swap():
-        session.task.eval()
+        task = session.trainer.task.eval()
         for index in torch.arange(count).split(config.train.micro_batch or config.train.batch_size):
             x0 = session.holdout.batch(index.numpy())[0].to(session.here.device)
-            total += float(session.task(x0, Draws(-1 - config.seed, 0, index, count)).total.sum())
-        session.task.train()
-    return {"holdout_loss": total / count}
+            total += float(task(x0, Draws(-1 - config.seed, 0, index, count)).total.sum())
+        task.train()
+    return {"holdout_loss": total / count if math.isfinite(total) else None}
 
 
 def _preview(session: Session) -> None:
-    """Two rows of examples from the same noise: raw weights above, averaged weights below."""
+    """Two rows of examples from the same noise: raw weights above, averaged weights below.
+
+    A picture is not worth a run: what goes wrong with it is said in one line, and the training goes on.
+    """
     config, step, transform = session.config, session.trainer.step, session.data.transform
-    model = session.task.model.eval()
-    trained = Trained(model, config, transform, session.here, session.out, step, "raw")
+    model = session.trainer.model.eval()
+    trained = Trained(cast(Denoiser, model), config, transform, session.here, session.out, step, "as they are")
     recipe = trained.recipe(sampler="ddim", steps=min(PREVIEW_STEPS, config.sample.steps), seed=config.seed)
     index = torch.arange(min(PREVIEW_COUNT, recipe.width))
-    raw = trained.sample_x0(index, recipe=recipe)
-    with session.trainer.averages.swap():
-        averaged = trained.sample_x0(index, recipe=recipe)
-    model.train()
-    examples = transform.decode(torch.cat([raw, averaged]))
-    save_grid(session.out / "previews" / f"step-{step:08d}.png", examples, transform, columns=len(index))
+    try:
+        raw = trained.sample_x0(index, recipe=recipe)
+        with session.trainer.averages.swap():
+            averaged = trained.sample_x0(index, recipe=recipe)
+        examples = transform.decode(torch.cat([raw, averaged]))
+        save_grid(session.out / "previews" / f"step-{step:08d}.png", examples, transform, columns=len(index))
+    except (ValueError, OSError) as error:
+        session.say(f"no preview at step {step}: {error}")
+    finally:
+        model.train()
 
 
 def _save(session: Session) -> Path:
@@ -251,18 +176,18 @@ def _save(session: Session) -> Path:
         "config": to_dict(session.config),
         "network": session.network,
         "transform": session.data.transform.to_dict(),
-        "data": {
-            "source": session.data.source,
-            "fingerprint": session.data.fingerprint,
-            "count": len(session.data),
-            "classes": list(session.data.classes),
-        },
+        "data": _identity(session.data),
+        "holdout": _identity(session.holdout),
         "machine": session.here.record(),
     }
     root = session.out / "checkpoints"
     saved = checkpoint.save(root, session.trainer.step, tensors, state)
     checkpoint.rotate(root, session.config.train.keep)
     return saved
+
+
+def _identity(data: Dataset) -> dict[str, Any]:
+    return {"source": data.source, "split": data.split, "count": len(data), "fingerprint": data.fingerprint}
 
 
 @contextmanager
@@ -273,8 +198,8 @@ def _locked(out: Path) -> Iterator[None]:
             import fcntl
 
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            pass
-        except OSError:
+        except BlockingIOError:
             raise ValueError(f"another process is training in {out}; allowed: wait for it, or another --out") from None
+        except (ImportError, OSError):
+            pass  # no locks on this system or file system
         yield

@@ -70,7 +70,7 @@ class Trainer:
     """Minimises the batch mean of `task(x, draws, **condition).total`.
 
     task: module whose forward returns a `Loss`, with `observe(times, losses)`, called after every optimiser
-        step with the batch's times and totals as CPU tensors (B,) in global order. Its tensors outside the
+        step with the batch's times and unweighted errors as CPU tensors (B,) in global order. Its tensors outside the
         model (say, the history of an importance sampler) are the checkpoint's group `task`.
     averages: of the module that is "the model", which lies within the task.
     optimizer: over the task's parameters. learning_rate: law of the number of finished steps.
@@ -129,7 +129,7 @@ class Trainer:
                 clip_grads_with_norm_(self._parameters, self.clip_norm, grad_norm)
             self.optimizer.step()
             self.averages.update(self.images, len(batch.x))
-            self._observe(measured.times, measured.total)
+            self._observe(measured.times, measured.unweighted)
             self.skipped_in_a_row = 0
         else:
             self._skip(batch, measured)
@@ -201,12 +201,14 @@ class Trainer:
         """Go on where a saved trainer stopped; ValueError in one line for what is missing or does not fit."""
         mine = self.state()
         missing = [*(mine.tensors.keys() - tensors.keys()), *(mine.values.keys() - values.keys())]
+        if not missing and values["step"] > values["skipped"] and not tensors.get("optimizer"):
+            missing = ["optimizer"]
         if missing:
             raise ValueError(f"not the state of such a trainer: missing {listed(missing)}")
         copy_into(named_tensors(self.model), tensors["model"], "model")
         copy_into(self._own_tensors(), tensors.get("task", {}), "task")
         self.averages.load_state(tensors)
-        load_optimizer(self.optimizer, self.task, tensors["optimizer"])
+        load_optimizer(self.optimizer, self.task, tensors.get("optimizer", {}))
         self.step, self.images = values["step"], values["images"]
         self.skipped, self.skipped_in_a_row = values["skipped"], values["skipped_in_a_row"]
 

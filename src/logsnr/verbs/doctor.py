@@ -9,13 +9,13 @@ from logsnr.config import MachineConfig
 from logsnr.report.doctor import checks, versions
 from logsnr.run.machine import machine
 from logsnr.verbs.console import Console
-from logsnr.verbs.layers import machine_config
+from logsnr.verbs.layers import machine_options
 
 
 def run(args: Namespace) -> dict[str, Any]:
     """Versions, machine, and every check with its error and bar; status 1 if one fails."""
     console = Console(args)
-    here = machine(machine_config(args) or MachineConfig())
+    here = machine(MachineConfig(**machine_options(args)))
     result: dict[str, Any] = {**versions(), **here.record()}
     for key, value in result.items():
         console.say(f"{key:>14}  {value}")

@@ -6,8 +6,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from logsnr.config import MachineConfig, assignment, read_yaml, resolve
 from logsnr.config import RunConfig as RunConfig
+from logsnr.config import assignment, read_yaml, resolve
 
 
 def flags(args: Namespace) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def configuration(args: Namespace) -> RunConfig:
     return resolve(args.recipe, [*layers, flags(args)])
 
 
-def machine_config(args: Namespace) -> MachineConfig | None:
-    """The machine flags; None where none was given, so that a run's own stand."""
-    given = flags(args).get("machine")
-    return MachineConfig(**given) if given else None
+def machine_options(args: Namespace) -> dict[str, Any]:
+    """The machine flags that were given; a run's own stand for the others."""
+    given: dict[str, Any] = flags(args).get("machine", {})
+    return given

@@ -18,7 +18,7 @@ from logsnr.run.generate import Recipe
 from logsnr.run.trained import Trained, load
 from logsnr.train import checkpoint
 from logsnr.verbs.console import Console
-from logsnr.verbs.layers import machine_config
+from logsnr.verbs.layers import machine_options
 
 
 def run(args: Namespace) -> dict[str, Any]:
@@ -27,9 +27,13 @@ def run(args: Namespace) -> dict[str, Any]:
     if args.n is not None and args.index is not None:
         raise ValueError(f"--n {args.n} and --index {args.index[0]}:{args.index[1]}; allowed: one of them")
     first, last = args.index or (0, args.n if args.n is not None else 64)
-    if last <= first or (args.batch_size or 1) < 1:
-        raise ValueError(f"--n {last - first}, --batch-size {args.batch_size}; allowed: at least 1")
-    trained = load(args.run, weights=args.weights, machine_config=machine_config(args))
+    least = {"--n": last - first, "--batch-size": args.batch_size, "--steps": args.steps}
+    for flag, value in least.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{flag} {value}; allowed: at least 1")
+    if not 0 <= args.seed < 2**63:
+        raise ValueError(f"--seed {args.seed}; allowed: 0 to 2**63 - 1")
+    trained = load(args.run, weights=args.weights, **machine_options(args))
     options = {key: getattr(args, key) for key in ("eta", "spacing") if getattr(args, key) is not None}
     recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, **options)
     run_dir = trained.source.parent.parent if trained.source.parent.name == "checkpoints" else trained.source
@@ -38,20 +42,25 @@ def run(args: Namespace) -> dict[str, Any]:
     console.say(f"{last - first} examples, {manifest['sampler']}, {manifest['steps']} steps, to {out}")
     if args.dry_run:
         return manifest
+    out.mkdir(parents=True, exist_ok=True)  # now, not when an hour of samples has nowhere to go
     started = time.monotonic()
     index = torch.arange(first, last)
     with console.progress(len(index) * manifest["steps"], "examples × steps") as progress:
         x0 = trained.sample_x0(index, recipe=recipe, batch_size=args.batch_size, advance=progress.advance)
     manifest["seconds"] = time.monotonic() - started
     images = trained.transform.decode(x0)
-    arrays: dict[str, Any] = {"images": images, "seeds": np.full(len(index), args.seed), "index": index.numpy()}
+    arrays: dict[str, Any] = {
+        "images": images,
+        "seeds": np.full(len(index), args.seed, np.int64),
+        "index": index.numpy(),
+    }
     if args.float:
         arrays["x"] = x0.numpy()
     with whole(out / "samples.npz") as fresh, fresh.open("wb") as file:
         np.savez_compressed(file, **arrays)
     save_grid(out / "grid.png", images[:100], trained.transform)
     if args.trajectory:
-        write_trajectory(out, trained, recipe, index[:8])
+        write_trajectory(out, trained, recipe, index)
     with whole(out / "manifest.json") as fresh:
         fresh.write_text(json.dumps(manifest, indent=2) + "\n")
     console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
@@ -70,6 +79,7 @@ def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, las
         "steps": len(recipe.grid) - 1,
         "evaluations_per_example": len(recipe.grid) - 1,
         "spacing": args.spacing or trained.config.sample.spacing,
+        "end": trained.config.sample.end,
         "clip": trained.transform.clip if trained.config.sample.clip else None,
         "seed": args.seed,
         "index": [first, last],

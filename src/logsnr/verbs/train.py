@@ -9,7 +9,8 @@ from typing import Any
 
 from logsnr.config import to_dict, write
 from logsnr.run.estimate import estimate
-from logsnr.run.training import datasets, resolved, train
+from logsnr.run.session import datasets, resolved
+from logsnr.run.training import train
 from logsnr.train.report import Report
 from logsnr.verbs.console import Console
 from logsnr.verbs.layers import configuration

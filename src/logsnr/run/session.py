@@ -1,0 +1,135 @@
+"""A training in progress, from a configuration: its data, its trainer, and whether a checkpoint is of the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from logsnr.config import FREE_ON_RESUME, Part, RunConfig, leaves, to_dict
+from logsnr.data import Dataset
+from logsnr.data import load as load_data
+from logsnr.run import build
+from logsnr.run.generate import default_width
+from logsnr.run.machine import Machine, machine
+from logsnr.train import checkpoint
+from logsnr.train.ema import MovingAverages
+from logsnr.train.optim import adamw, learning_rate
+from logsnr.train.report import Report
+from logsnr.train.trainer import Trainer
+
+PREVIEW_STEPS = 25
+
+
+@dataclass
+class Session:
+    """A training in progress: the parts, and where it stands. `watch` is told every report."""
+
+    config: RunConfig
+    out: Path
+    data: Dataset
+    holdout: Dataset
+    here: Machine
+    network: dict[str, Any]
+    trainer: Trainer
+    say: Callable[[str], None]
+    watch: Callable[[Report], None]
+    elapsed: float = 0.0
+
+
+def resolved(config: RunConfig, data: Dataset) -> RunConfig:
+    """The configuration with every "auto" settled for this data: what run.yaml says. ValueError for what is wrong."""
+    build.check(config)
+    width = config.sample.width or default_width(data.shape)
+    every = config.train.preview_every
+    if every is None:
+        # a preview costs 2 · 25 forwards of `width` examples, a step about 3 forwards of the batch: stay below 5 %
+        cost_steps = 2 * PREVIEW_STEPS * width / (3 * config.train.batch_size)
+        every = max(config.train.steps // 10, round(25 * cost_steps), 1)
+    config = replace(
+        config,
+        network=Part(build.network_name(config, data.shape), config.network.options),
+        sample=replace(config.sample, width=width),
+        train=replace(config.train, preview_every=every),
+    )
+    build.network_record(config, data.shape)
+    return config
+
+
+def datasets(config: RunConfig) -> tuple[Dataset, Dataset]:
+    """The training split, and one to hold out: `val` where the source has one, else `test`."""
+    size, channels = config.data.size, config.data.channels
+    options: dict[str, Any] = {
+        "size": size[0] if size and len(size) == 1 else size,
+        "channels": "auto" if channels is None else channels,
+    }
+    data = load_data(config.data.source, split="train", **options)
+    split = next((name for name in ("val", "test") if name in data.splits), "train")
+    holdout = load_data(config.data.source, split=split, **options)
+    return replace(data, labels=None), replace(holdout, labels=None)  # labels condition nothing yet
+
+
+def opened(
+    config: RunConfig,
+    out: Path,
+    splits: tuple[Dataset, Dataset],
+    start: Path | None,
+    say: Callable[[str], None],
+    watch: Callable[[Report], None],
+) -> Session:
+    """The session at step 0, or where the checkpoint `start` left it. ValueError if that is of another run."""
+    saved = checkpoint.load(start) if start else None
+    threads = saved.state["machine"]["threads"] if saved else None
+    here = machine(replace(config.machine, threads=config.machine.threads or threads))
+    if saved is not None:
+        _same_run(config, splits, here, saved)
+    network = saved.state["network"] if saved else build.network_record(config, splits[0].shape)
+    trainer = trainer_for(config, network, here)
+    session = Session(config, out, *splits, here, network, trainer, say, watch)
+    if saved is not None:
+        trainer.load_state(saved.tensors, saved.state["trainer"])
+        session.elapsed = saved.state["seconds"]
+        say(f"resumed at step {trainer.step} from {start}")
+    return session
+
+
+def trainer_for(config: RunConfig, network: dict[str, Any], here: Machine) -> Trainer:
+    """Model, objective, averages and optimiser of a resolved configuration, ready for step 0."""
+    model = build.denoiser(config, network, here.autocast).to(here.device)
+    task, law = build.task(config, model), config.train
+    beta1, beta2 = law.betas
+    rate = partial(learning_rate, base=law.lr, warmup_steps=law.warmup_steps, total_steps=law.steps, decay=law.decay)
+    rate(law.warmup_steps)  # an impossible law is an error now, not after the warm-up
+    return Trainer(
+        task,
+        MovingAverages(model, law.ema_half_lives_images),
+        adamw(task, lr=law.lr, betas=(beta1, beta2), weight_decay=law.weight_decay),
+        learning_rate=rate,
+        seed=config.seed,
+        micro_batch=law.micro_batch,
+        clip_norm=law.clip_norm,
+    )
+
+
+def _same_run(config: RunConfig, splits: tuple[Dataset, Dataset], here: Machine, saved: checkpoint.Checkpoint) -> None:
+    """ValueError unless the command describes the run that the checkpoint is of."""
+    state = saved.state
+    for data, key in zip(splits, ("data", "holdout"), strict=True):
+        if data.fingerprint != state[key]["fingerprint"]:
+            raise ValueError(f"{saved.path} was trained on other data ({state[key]['source']}) than {data.source}")
+    if here.precision != state["machine"]["precision"]:
+        raise ValueError(
+            f"precision is {state['machine']['precision']} in {saved.path} and {here.precision} in this command; "
+            f"allowed: --precision {state['machine']['precision']}, or another --out"
+        )
+    # the steps are part of a learning-rate law that ends with them
+    free = [key for key in FREE_ON_RESUME if key != "train.steps" or config.train.decay == "constant"]
+    ours, theirs = leaves(to_dict(config)), leaves(state["config"])
+    for key in sorted(ours.keys() | theirs.keys()):
+        if key not in free and ours.get(key) != theirs.get(key):
+            raise ValueError(
+                f"{key} is {theirs.get(key)!r} in {saved.path} and {ours.get(key)!r} in this command; "
+                "allowed: the run's own value, or another --out"
+            )
