@@ -14,7 +14,8 @@ import torch
 import yaml
 
 from logsnr.cli import VERBS
-from logsnr.config import FREE_ON_RESUME, assignment, from_dict, leaves, resolve, to_dict
+from logsnr.config import FREE_ON_RESUME, assignment, from_dict, resolve
+from logsnr.records import leaves, to_dict
 from logsnr.run import load
 from tests.run.conftest import TINY
 

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 import torch
 
 from logsnr import nets
-from logsnr.config import Part, RunConfig
+from logsnr.config import RunConfig
 from logsnr.denoiser import LABELS, Denoiser
 from logsnr.kernels import VARIANCES
 from logsnr.objectives import TIMES, WEIGHTS, Matching, Task
 from logsnr.path import SPACINGS, Path
 from logsnr.prediction import TARGETS, determinant
+from logsnr.records import Part
 from logsnr.registry import lookup
 from logsnr.samplers import SAMPLERS, Sampler
 from logsnr.scales import SCALES

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from logsnr.config import Part
 from logsnr.denoiser import Model
 from logsnr.level import Level
 from logsnr.path import Path
+from logsnr.records import Part
 from logsnr.samplers import Sampler, Step, prior, seeded, simulate
 
 

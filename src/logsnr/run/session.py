@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from logsnr.config import FREE_ON_RESUME, Part, RunConfig, leaves, to_dict
+from logsnr.config import FREE_ON_RESUME, RunConfig
 from logsnr.data import Dataset
 from logsnr.data import load as load_data
+from logsnr.records import Part, leaves, to_dict
 from logsnr.run import build
 from logsnr.run.generate import default_width
 from logsnr.run.machine import Machine, machine

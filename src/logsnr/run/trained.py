@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from logsnr.config import Part, RunConfig, from_dict
+from logsnr.config import RunConfig, from_dict
 from logsnr.data import Dataset, Transform
 from logsnr.denoiser import Clipped, Denoiser, Model
 from logsnr.draws import Draws
 from logsnr.likelihood import Bound, bound_for
+from logsnr.records import Part
 from logsnr.run import build
 from logsnr.run.generate import Recipe, default_width, generate
 from logsnr.run.machine import Machine, machine

@@ -19,12 +19,13 @@ from typing import Any, cast
 
 import torch
 
-from logsnr.config import RunConfig, to_dict, write
+from logsnr.config import RunConfig, write
 from logsnr.data import Batch, Batches, Dataset
 from logsnr.denoiser import Denoiser
 from logsnr.draws import Draws
 from logsnr.files import whole
 from logsnr.pictures import save_grid
+from logsnr.records import to_dict
 from logsnr.run.machine import machine
 from logsnr.run.session import PREVIEW_STEPS, Session, datasets, opened, resolved
 from logsnr.run.trained import Trained, find

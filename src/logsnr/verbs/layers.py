@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from logsnr.config import RunConfig as RunConfig
-from logsnr.config import assignment, read_yaml, resolve
+from logsnr.config import assignment, resolve
+from logsnr.records import read_yaml
 
 
 def flags(args: Namespace) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from logsnr.config import to_dict, write
+from logsnr.config import write
+from logsnr.records import to_dict
 from logsnr.run.estimate import estimate
 from logsnr.run.session import datasets, resolved
 from logsnr.run.training import train
