@@ -6,6 +6,9 @@ CONSTRAINTS ?= .ci/constraints.txt
 DEMO_OUT    ?= runs/demo
 DEMO_FLAGS  ?=
 
+# threads that sleep at a barrier instead of spinning: a busy machine is then slower, not stuck
+export OMP_WAIT_POLICY ?= passive
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 

@@ -27,7 +27,7 @@ class UNetOptions:
 
     `multipliers` times `channels` are the widths of the levels, finest first; level i works at the size divided by
     2^i. `attention` lists the factors by which the input is reduced where attention is used: 2 means half the size.
-    The coarsest level always has attention in its middle. `head_width`, when given, replaces `heads`.
+    Where attention is used at all, the middle has it too. `head_width`, when given, replaces `heads`.
     `resample` is "conv" (DDPM) or "resnet" (ADM). `checkpointing` recomputes each block in the backward pass.
     """
 
@@ -114,10 +114,11 @@ class UNet(nn.Module):
         for level in reversed(range(len(options.multipliers))):
             width = options.channels * options.multipliers[level]
             for _ in range(options.blocks + 1):
-                chains.append(self._chain(current + skips.pop(), width, level))
+                chain = self._chain(current + skips.pop(), width, level)
+                chains.append(chain)
                 current = width
             if level:
-                chains[-1].append(self._change(width, "up"))
+                chain.append(self._change(width, "up"))
         return chains
 
     def _chain(self, in_channels: int, out_channels: int, level: int) -> Chain:
