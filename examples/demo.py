@@ -1,7 +1,8 @@
 """Data to samples to a likelihood in one command: what `make demo` runs.
 
-Trains the `ddpm` recipe on the embedded digits, samples 500 of them with DDIM in 50 steps, checks the samples against
-held-out digits, and states the variational bound of the test split in bits per dimension with its standard error.
+Trains the `ddpm` recipe on the embedded digits, samples 500 of them with DDIM in 50 steps (η = 0.6: a little fresh noise
+at every step forgives a network that has only had two minutes), checks the samples against held-out digits, and states
+the variational bound of the test split in bits per dimension with its standard error.
 """
 
 from __future__ import annotations
@@ -35,15 +36,16 @@ def verb(*words: str) -> None:
 def main() -> int:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--out", type=Path, default=Path("runs/demo"))
-    flags.add_argument("--steps", type=int, help="optimiser steps (the recipe's own number)")
+    flags.add_argument("--steps", type=int, default=1250, help="optimiser steps")
+    flags.add_argument("--minutes", type=float, default=2.7, help="of training at most, on a slow machine")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--smoke", action="store_true", help="only see that it runs: the check may fail")
     args = flags.parse_args()
     started, seed = time.monotonic(), ("--seed", str(args.seed))
 
-    steps = () if args.steps is None else ("--steps", str(args.steps))
-    verb("train", "ddpm", "--data", "digits", "--out", str(args.out), *seed, *steps)
-    verb("sample", str(args.out), "--n", str(SAMPLES), *seed, "--trajectory")
+    law = ("--steps", str(args.steps), "--minutes", str(args.minutes), "--set", "train.decay=cosine")
+    verb("train", "ddpm", "--data", "digits", "--out", str(args.out), *seed, *law)
+    verb("sample", str(args.out), "--n", str(SAMPLES), "--sampler", "ddim", "--eta", "0.6", *seed, "--trajectory")
 
     check = check_digits(np.load(args.out / "samples" / "samples.npz")["images"])
     test = load_data("digits", split="test")

@@ -64,17 +64,18 @@ class SampleConfig:
 class TrainConfig:
     """How it is trained. Half-lives and totals in images, so that the batch size can change without them.
 
-    preview_every: steps, 0 for never, None for what costs less than 5 % of the time.
+    lr: None for what suits the size of the network. preview_every: steps, 0 for never, None for what costs less than
+    5 % of the time.
     """
 
     steps: int = 10_000
     minutes: float | None = None
     images: int | None = None
-    batch_size: int = 128
+    batch_size: int = 96
     micro_batch: int | None = None
-    lr: float = 2e-4
+    lr: float | None = None
     decay: str = "constant"
-    warmup_steps: int = 500
+    warmup_steps: int = 200
     weight_decay: float = 0.0
     betas: tuple[float, ...] = (0.9, 0.999)
     clip_norm: float | None = 1.0
@@ -94,7 +95,12 @@ class TrainConfig:
                 raise ValueError(f"train.{name} = {value}; allowed: at least {bound}")
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(f"train.minutes = {self.minutes}; allowed: above 0")
-        if not (self.lr > 0 and self.warmup_steps >= 0 and self.weight_decay >= 0 and len(self.betas) == 2):
+        if not (
+            (self.lr is None or self.lr > 0)
+            and self.warmup_steps >= 0
+            and self.weight_decay >= 0
+            and len(self.betas) == 2
+        ):
             raise ValueError(
                 f"train.lr = {self.lr}, warmup_steps = {self.warmup_steps}, weight_decay = {self.weight_decay}, "
                 f"betas = {list(self.betas)}; allowed: lr > 0, the others >= 0, two betas"

@@ -11,6 +11,7 @@ from typing import Any
 from logsnr.config import FREE_ON_RESUME, RunConfig
 from logsnr.data import Dataset
 from logsnr.data import load as load_data
+from logsnr.families import LEARNING_RATE, LEARNING_RATES
 from logsnr.records import Part, leaves, to_dict
 from logsnr.run import build
 from logsnr.run.generate import default_width
@@ -49,11 +50,16 @@ def resolved(config: RunConfig, data: Dataset) -> RunConfig:
         # a preview costs 2 · 25 forwards of `width` examples, a step about 3 forwards of the batch: stay below 5 %
         cost_steps = 2 * PREVIEW_STEPS * width / (3 * config.train.batch_size)
         every = max(config.train.steps // 10, round(25 * cost_steps), 1)
+    name, lr = build.network_name(config, data.shape), config.train.lr
     config = replace(
         config,
-        network=Part(build.network_name(config, data.shape), config.network.options),
+        network=Part(name, config.network.options),
         sample=replace(config.sample, width=width),
-        train=replace(config.train, preview_every=every),
+        train=replace(
+            config.train,
+            preview_every=every,
+            lr=LEARNING_RATES.get(name, LEARNING_RATE) if lr is None else lr,
+        ),
     )
     build.network_record(config, data.shape)
     return config
@@ -101,12 +107,13 @@ def trainer_for(config: RunConfig, network: dict[str, Any], here: Machine) -> Tr
     model = build.denoiser(config, network, here.autocast).to(here.device)
     task, law = build.task(config, model), config.train
     beta1, beta2 = law.betas
-    rate = partial(learning_rate, base=law.lr, warmup_steps=law.warmup_steps, total_steps=law.steps, decay=law.decay)
+    lr = LEARNING_RATE if law.lr is None else law.lr
+    rate = partial(learning_rate, base=lr, warmup_steps=law.warmup_steps, total_steps=law.steps, decay=law.decay)
     rate(law.warmup_steps)  # an impossible law is an error now, not after the warm-up
     return Trainer(
         task,
         MovingAverages(model, law.ema_half_lives_images),
-        adamw(task, lr=law.lr, betas=(beta1, beta2), weight_decay=law.weight_decay),
+        adamw(task, lr=lr, betas=(beta1, beta2), weight_decay=law.weight_decay),
         learning_rate=rate,
         seed=config.seed,
         micro_batch=law.micro_batch,
