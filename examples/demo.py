@@ -1,8 +1,8 @@
 """Data to samples to a likelihood in one command: what `make demo` runs.
 
-Trains the `ddpm` recipe on the embedded digits, samples 500 of them with DDIM in 50 steps (η = 0.6: a little fresh noise
-at every step forgives a network that has only had two minutes), checks the samples against held-out digits, and states
-the variational bound of the test split in bits per dimension with its standard error.
+Trains the `ddpm` recipe on the embedded digits, samples 500 of them with DDIM in 50 steps (η = 0.6: a little fresh
+noise at every step forgives a network that has only had two minutes), checks the samples against held-out digits, and
+states the variational bound of the test split in bits per dimension with its standard error.
 """
 
 from __future__ import annotations

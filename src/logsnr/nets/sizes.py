@@ -24,8 +24,7 @@ _UNET: dict[str, Any] = {
 _MLP: dict[str, Any] = {"network": "mlp", "width": 256, "blocks": 3, "dropout": 0.0}
 
 SIZES: dict[str, dict[str, Any]] = {
-    # fmt: off
-    "digits": _UNET | {"channels": 32, "multipliers": [1, 2], "blocks": 1, "attention": []},
+    "digits": _UNET | {"channels": 24, "multipliers": [1, 2], "blocks": 1, "attention": []},
     "tiny": _UNET | {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention": []},
     "small": _UNET | {"channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "attention": [4]},
     "base": _UNET | {"channels": 96, "multipliers": [1, 2, 2, 2], "attention": [2, 4], "head_width": 64},
@@ -37,5 +36,4 @@ SIZES: dict[str, dict[str, Any]] = {
     "mlp-small": _MLP,
     "mlp-base": _MLP | {"width": 512, "blocks": 6},
     "mlp-large": _MLP | {"width": 1024, "blocks": 8},
-    # fmt: on
 }
