@@ -6,9 +6,6 @@ CONSTRAINTS ?= .ci/constraints.txt
 DEMO_OUT    ?= runs/demo
 DEMO_FLAGS  ?=
 
-# threads that sleep at a barrier instead of spinning: a busy machine is then slower, not stuck
-export OMP_WAIT_POLICY ?= passive
-
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -31,11 +28,12 @@ $(VENV)/installed-dev: $(VENV)/installed
 demo: $(VENV)/installed  ## set up, train DDPM on the embedded digits, sample, check: about three minutes on two cores
 	$(BIN)/python examples/demo.py --out $(DEMO_OUT) $(DEMO_FLAGS)
 
+# the tests start trainings beside themselves: threads that spin at a barrier would then wait for each other
 test: $(VENV)/installed-dev  ## set up and run the tests (fast ones: minutes)
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 
 test-slow: $(VENV)/installed-dev  ## the tests that take minutes each: twenty kills, the whole demo's quality
-	$(BIN)/python -m pytest -m slow
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .

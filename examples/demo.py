@@ -36,8 +36,8 @@ def verb(*words: str) -> None:
 def main() -> int:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--out", type=Path, default=Path("runs/demo"))
-    flags.add_argument("--steps", type=int, default=1250, help="optimiser steps")
-    flags.add_argument("--minutes", type=float, default=2.7, help="of training at most, on a slow machine")
+    flags.add_argument("--steps", type=int, default=1300, help="optimiser steps")
+    flags.add_argument("--minutes", type=float, default=2.8, help="of training at most, on a slow machine")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--smoke", action="store_true", help="only see that it runs: the check may fail")
     args = flags.parse_args()

@@ -168,9 +168,6 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status."""
     args = parser().parse_args(argv)
-    # before PyTorch is imported: its threads would else spin at every barrier, and beside one other busy process a
-    # step of 0.1 s becomes one of 1.5 s
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         result: dict[str, Any] = import_module(f"logsnr.verbs.{args.verb}").run(args)
     except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:

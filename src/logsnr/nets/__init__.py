@@ -1,7 +1,7 @@
-"""Networks: modules called as `network(x, label, **condition)`; they know x, a label and keywords, and no noise.
+"""Networks: modules called as `network(x, label, **condition)`; they know x, a label, keywords; no noise.
 
-x is (B, D) or (B, C, *spatial), `label` (B,) float, as scaled by the caller, `classes` (B,) int64; the result has
-the batch and the spatial axes of x.
+x is (B, D) or (B, C, *spatial), `label` (B,) float, as scaled by the caller, `classes` (B,) int64; the result
+has the batch and the spatial axes of x.
 """
 
 from .blocks import Attention as Attention

@@ -1,7 +1,7 @@
 """The blocks of the U-Net; each maps features x (B, C, *) and an embedding e (B, E) to new features.
 
-Every residual branch ends in a layer that starts at zero, so a new network of any depth is the identity between its
-first and last convolution, and gradients reach every block at full size from the first step.
+Every residual branch ends in a layer that starts at zero, so a new network of any depth is the identity
+between its first and last convolution, and gradients reach every block at full size from the first step.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class ConvResample(nn.Module):
 class ResBlock(nn.Module):
     """shortcut(x) + conv₂(dropout(silu(norm₂(h) ∘ e))), h = conv₁(silu(norm₁(x))).
 
-    Without `scale_shift` the embedding is added before norm₂ (Ho et al. 2020, appendix B); with it, it scales and
-    shifts what comes out of norm₂, norm₂(h)(1 + s) + b (Nichol & Dhariwal 2021). `resample` changes the resolution
-    inside both branches (BigGAN's blocks, as in Dhariwal & Nichol 2021).
+    Without `scale_shift` the embedding is added before norm₂ (Ho et al. 2020, appendix B); with it, it scales
+    and shifts what comes out of norm₂, norm₂(h)(1 + s) + b (Nichol & Dhariwal 2021). `resample` changes the
+    resolution inside both branches (BigGAN's blocks, as in Dhariwal & Nichol 2021).
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ResBlock(nn.Module):
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ/√d) v; written out on a CPU, whose fused kernel has a slow backward and no second derivative."""
+    """softmax(q kᵀ/√d) v; written out on a CPU: its fused kernel is slow backwards, once differentiable."""
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v)
     logits = at_least_float32(q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2))

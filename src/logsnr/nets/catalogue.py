@@ -3,9 +3,9 @@
     config = configure("small", (1, 28, 28), num_classes=10)      # JSON-able, every option spelt out
     network = construct(config)
 
-A network of one's own takes one line, `NETWORKS["mine"] = Mine`, where `Mine(shape, *, num_classes, out_channels,
-**options)` is a module called as `network(x, label, **condition)`; then `build("mine", shape)` works, and a named
-size of it is one more entry of `SIZES`.
+A network of one's own takes one line, `NETWORKS["mine"] = Mine`, where `Mine(shape, *, num_classes,
+out_channels, **options)` is a module called as `network(x, label, **condition)`; then `build("mine", shape)`
+works, and a named size of it is one more entry of `SIZES`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ def default_size(shape: Sequence[int]) -> str:
 
 
 def configure(
-    name: str, shape: Sequence[int], *, num_classes: int = 0, out_channels: int | None = None, **overrides: Any
+    name: str,
+    shape: Sequence[int],
+    *,
+    num_classes: int = 0,
+    out_channels: int | None = None,
+    **overrides: Any,
 ) -> dict[str, Any]:
     """The complete configuration of a network as a JSON-able record.
 
@@ -76,7 +81,12 @@ def construct(config: Mapping[str, Any]) -> nn.Module:
 
 
 def build(
-    name: str, shape: Sequence[int], *, num_classes: int = 0, out_channels: int | None = None, **overrides: Any
+    name: str,
+    shape: Sequence[int],
+    *,
+    num_classes: int = 0,
+    out_channels: int | None = None,
+    **overrides: Any,
 ) -> nn.Module:
     """`construct(configure(...))`: a network by the name of its size."""
     return construct(configure(name, shape, num_classes=num_classes, out_channels=out_channels, **overrides))

@@ -1,8 +1,8 @@
 """How a label and a class become the features that steer a network.
 
-A label is one float per example. Its sines and cosines at geometrically spaced frequencies (Vaswani et al. 2017, as
-used by DDPM and improved DDPM) tell apart neighbouring labels and give every scale of difference its own pair;
-a small perceptron mixes them, and the class, when there is one, adds its own learned vector.
+A label is one float per example. Its sines and cosines at geometrically spaced frequencies (Vaswani et al.
+2017, as used by DDPM and improved DDPM) tell apart neighbouring labels and give every scale of difference its
+own pair; a small perceptron mixes them, and the class, when there is one, adds its own learned vector.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from .layers import SiLU
 def sinusoidal(label: Tensor, dim: int, max_period: float = 10_000) -> Tensor:
     """[cos(label·ω_k), sin(label·ω_k)], ω_k = max_period^(−k/h), k = 0..h−1, h = ⌊dim/2⌋.
 
-    The embedding of improved DDPM (Nichol & Dhariwal 2021): all cosines, then all sines, then a zero if `dim` is odd.
+    The embedding of improved DDPM (Nichol & Dhariwal 2021): all cosines, then all sines, then a zero if `dim`
+    is odd.
 
     Args:
         label: (B,), any real dtype; computed in float32.
@@ -43,7 +44,8 @@ class Conditioning(nn.Module):
     Args:
         features: sinusoidal features, at least 2.
         width: features of e.
-        num_classes: number of classes, 0 for none. Index `num_classes` is the class "none given", which a row without
+        num_classes: number of classes, 0 for none. Index `num_classes` is the class "none given", which a row
+            without
             class takes and classifier-free guidance trains (Ho & Salimans 2022).
     """
 

@@ -1,10 +1,10 @@
 """The few layers on which every network is built.
 
-A sample must not depend on its neighbours, to the last bit: the same row in another slot of a batch of the same
-width, beside other rows, gives the same float32 numbers on a CPU. Convolutions, matrix products and normalisations
-keep that promise; two kernels do not, and have their own form here: the vectorised logistic function differs from
-the scalar one that finishes a run of elements whose length is no multiple of the vector (`SiLU`), and a matrix
-product with fewer than four columns goes through a kernel that groups rows (`Head`).
+A sample must not depend on its neighbours, to the last bit: the same row in another slot of a batch of the
+same width, beside other rows, gives the same float32 numbers on a CPU. Convolutions, matrix products and
+normalisations keep that promise; two kernels do not, and have their own form here: the vectorised logistic
+function differs from the scalar one that finishes a run of elements whose length is no multiple of the vector
+(`SiLU`), and a matrix product with fewer than four columns goes through a kernel that groups rows (`Head`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 class SiLU(nn.Module):
-    """x · sigmoid(x) (Elfwing et al. 2018); on a CPU in eval mode by exp alone, whose kernel has no scalar tail."""
+    """x · sigmoid(x) (Elfwing et al. 2018); in eval mode on a CPU by exp, which has no scalar tail."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or x.device.type != "cpu":
@@ -45,7 +45,9 @@ class Head(nn.Linear):
         return F.linear(x, weight, bias)[..., : self.out_features]
 
 
-def convolution(rank: int, in_channels: int, out_channels: int, *, width: int = 3, stride: int = 1) -> nn.Module:
+def convolution(
+    rank: int, in_channels: int, out_channels: int, *, width: int = 3, stride: int = 1
+) -> nn.Module:
     """A convolution over `rank` spatial axes, padded with zeros so that stride 1 keeps the size."""
     return _CONVOLUTIONS[rank](in_channels, out_channels, width, stride=stride, padding=width // 2)
 
@@ -53,14 +55,14 @@ def convolution(rank: int, in_channels: int, out_channels: int, *, width: int = 
 def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm in at most 32 groups (Wu & He 2018) of at least four channels, for any channel count.
 
-    The number of groups divides `channels`. A group of one channel would erase that channel's mean, which in a
-    small network is the brightness of the picture.
+    The number of groups divides `channels`. A group of one channel would erase that channel's mean, which in
+    a small network is the brightness of the picture.
     """
     return nn.GroupNorm(math.gcd(channels, max(1, min(32, channels // 4))), channels)
 
 
 def zeroed(layer: Layer) -> Layer:
-    """The layer with all parameters zero: a residual branch that starts as the identity, an output that starts at 0."""
+    """The layer with all parameters zero: a branch that starts as nothing, an output that starts at 0."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -72,6 +74,6 @@ def over(features: Tensor, x: Tensor) -> Tensor:
 
 
 def margins(sizes: Sequence[int], multiple: int) -> list[tuple[int, int]]:
-    """Per axis, the zeros (before, after) that take each size up to the next multiple, evenly on both sides."""
+    """Per axis, zeros (before, after) that take each size up to the next multiple, evenly on both sides."""
     missing = [-size % multiple for size in sizes]
     return [(m // 2, m - m // 2) for m in missing]

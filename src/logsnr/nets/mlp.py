@@ -1,7 +1,7 @@
 """A residual perceptron for vectors: points in the plane, rows of a table.
 
-Each block reads the normalised features, scaled and shifted by the embedding of label and class, and adds what it
-finds to them; the features themselves are never normalised, so the size of x reaches the output.
+Each block reads the normalised features, scaled and shifted by the embedding of label and class, and adds
+what it finds to them; the features themselves are never normalised, so the size of x reaches the output.
 """
 
 from __future__ import annotations

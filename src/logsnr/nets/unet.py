@@ -1,8 +1,8 @@
 """The U-Net of DDPM (Ho et al. 2020, appendix B) with the options of ADM (Dhariwal & Nichol 2021).
 
-A picture is made coarse level by level and fine again; every level on the way up sees what the level on the way down
-kept. Sizes are no concern of the user: the input is padded with zeros to the next multiple of the coarsest level's
-factor and the output is cropped back, over one, two or three spatial axes alike.
+A picture is made coarse level by level and fine again; every level on the way up sees what the level on the
+way down kept. Sizes are no concern of the user: the input is padded with zeros to the next multiple of the
+coarsest level's factor and the output is cropped back, over one, two or three spatial axes alike.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from .layers import SiLU, convolution, group_norm, margins, zeroed
 class UNetOptions:
     """What may be chosen about a U-Net; the defaults are DDPM's.
 
-    `multipliers` times `channels` are the widths of the levels, finest first; level i works at the size divided by
-    2^i. `attention` lists the factors by which the input is reduced where attention is used: 2 means half the size.
-    Where attention is used at all, the middle has it too. `head_width`, when given, replaces `heads`.
-    `resample` is "conv" (DDPM) or "resnet" (ADM). `checkpointing` recomputes each block in the backward pass.
+    `multipliers` times `channels` are the widths of the levels, finest first; level i works at the size
+    divided by 2^i. `attention` lists the factors by which the input is reduced where attention is used: 2
+    means half the size. Where attention is used at all, the middle has it too. `head_width`, when given,
+    replaces `heads`. `resample` is "conv" (DDPM) or "resnet" (ADM). `checkpointing` recomputes each block in
+    the backward pass.
     """
 
     channels: int = 128
@@ -46,7 +47,10 @@ class UNetOptions:
         factors = [2**level for level in range(len(self.multipliers))]
         if self.resample not in ("conv", "resnet"):
             raise ValueError(f"unknown resample {self.resample!r}; known: conv, resnet")
-        if not factors or min(self.channels, self.blocks, self.heads, self.head_width or 1, *self.multipliers) < 1:
+        if (
+            not factors
+            or min(self.channels, self.blocks, self.heads, self.head_width or 1, *self.multipliers) < 1
+        ):
             raise ValueError(f"channels, multipliers, blocks and heads are positive integers; got {self}")
         if not set(self.attention) <= set(factors):
             raise ValueError(f"attention factors {list(self.attention)} not all among the levels' {factors}")
@@ -65,7 +69,8 @@ class UNet(nn.Module):
     """network(x, label, classes=None): x (B, C, *spatial), label (B,) float, to (B, out_channels, *spatial).
 
     Args:
-        shape: (C, *spatial) of one example, with one to three spatial axes. Only C and the rank bind: any size runs.
+        shape: (C, *spatial) of one example, with one to three spatial axes. Only C and the rank bind: any
+            size runs.
         num_classes: see `Conditioning`.
         out_channels: C unless given.
         options: see `UNetOptions`.
@@ -76,7 +81,9 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if not 2 <= len(shape) <= 4:
-            raise ValueError(f"a U-Net takes (C, *spatial) with 1 to 3 spatial axes; got shape {tuple(shape)}")
+            raise ValueError(
+                f"a U-Net takes (C, *spatial) with 1 to 3 spatial axes; got shape {tuple(shape)}"
+            )
         self.in_channels, self.rank = shape[0], len(shape) - 1
         self.options = options_ = UNetOptions.parse(options)
         width = options_.channels
