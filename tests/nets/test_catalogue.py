@@ -57,9 +57,7 @@ def test_unknown_names_say_what_is_known() -> None:
 
 def test_a_network_of_ones_own_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     class Scale(nn.Module):
-        def __init__(
-            self, shape: list[int], *, num_classes: int, out_channels: int, factor: float = 1.0
-        ) -> None:
+        def __init__(self, shape: list[int], *, num_classes: int, out_channels: int, factor: float = 1.0) -> None:
             super().__init__()
             self.factor = factor
 

@@ -32,9 +32,7 @@ def test_a_new_network_answers_exactly_zero() -> None:
 
 @pytest.mark.parametrize("sizes", [(100,), (28, 28), (37, 53), (5, 6, 7), (1,), (1, 1)])
 @pytest.mark.parametrize("resample", ["conv", "resnet"])
-def test_any_size_is_the_crop_of_the_padded_run(
-    awaken: Awaken, sizes: tuple[int, ...], resample: str
-) -> None:
+def test_any_size_is_the_crop_of_the_padded_run(awaken: Awaken, sizes: tuple[int, ...], resample: str) -> None:
     options = {**SMALL, "multipliers": [1, 1, 2], "resample": resample}
     network = awaken(UNet((3, *sizes), out_channels=5, **options))
     x = torch.randn(2, 3, *sizes)
@@ -81,9 +79,7 @@ def test_dropout_acts_in_training_only(awaken: Awaken) -> None:
 
 def test_checkpointing_gives_bit_equal_gradients(awaken: Awaken) -> None:
     def gradients(checkpointing: bool) -> list[Tensor]:
-        network = awaken(
-            UNet((2, 8, 8), dropout=0.3, checkpointing=checkpointing, num_classes=2, **SMALL)
-        ).train()
+        network = awaken(UNet((2, 8, 8), dropout=0.3, checkpointing=checkpointing, num_classes=2, **SMALL)).train()
         x = torch.linspace(-1, 1, 256).reshape(2, 2, 8, 8).requires_grad_()
         torch.manual_seed(1)
         loss = network(x, LABEL, classes=torch.tensor([0, 1])).square().mean()

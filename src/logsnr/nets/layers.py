@@ -45,9 +45,7 @@ class Head(nn.Linear):
         return F.linear(x, weight, bias)[..., : self.out_features]
 
 
-def convolution(
-    rank: int, in_channels: int, out_channels: int, *, width: int = 3, stride: int = 1
-) -> nn.Module:
+def convolution(rank: int, in_channels: int, out_channels: int, *, width: int = 3, stride: int = 1) -> nn.Module:
     """A convolution over `rank` spatial axes, padded with zeros so that stride 1 keeps the size."""
     return _CONVOLUTIONS[rank](in_channels, out_channels, width, stride=stride, padding=width // 2)
 

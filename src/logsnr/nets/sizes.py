@@ -28,8 +28,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "tiny": _UNET | {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention": []},
     "small": _UNET | {"channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "attention": [4]},
     "base": _UNET | {"channels": 96, "multipliers": [1, 2, 2, 2], "attention": [2, 4], "head_width": 64},
-    "large": _UNET
-    | {"channels": 128, "multipliers": [1, 1, 2, 3, 4], "attention": [8, 16], "head_width": 64},
+    "large": _UNET | {"channels": 128, "multipliers": [1, 1, 2, 3, 4], "attention": [8, 16], "head_width": 64},
     # Ho et al. 2020, appendix B: 35.7 million parameters.
     "ddpm-cifar10": _UNET
     | {"channels": 128, "multipliers": [1, 2, 2, 2], "attention": [2], "dropout": 0.1, "scale_shift": False},

@@ -47,10 +47,7 @@ class UNetOptions:
         factors = [2**level for level in range(len(self.multipliers))]
         if self.resample not in ("conv", "resnet"):
             raise ValueError(f"unknown resample {self.resample!r}; known: conv, resnet")
-        if (
-            not factors
-            or min(self.channels, self.blocks, self.heads, self.head_width or 1, *self.multipliers) < 1
-        ):
+        if not factors or min(self.channels, self.blocks, self.heads, self.head_width or 1, *self.multipliers) < 1:
             raise ValueError(f"channels, multipliers, blocks and heads are positive integers; got {self}")
         if not set(self.attention) <= set(factors):
             raise ValueError(f"attention factors {list(self.attention)} not all among the levels' {factors}")
@@ -81,9 +78,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if not 2 <= len(shape) <= 4:
-            raise ValueError(
-                f"a U-Net takes (C, *spatial) with 1 to 3 spatial axes; got shape {tuple(shape)}"
-            )
+            raise ValueError(f"a U-Net takes (C, *spatial) with 1 to 3 spatial axes; got shape {tuple(shape)}")
         self.in_channels, self.rank = shape[0], len(shape) - 1
         self.options = options_ = UNetOptions.parse(options)
         width = options_.channels
