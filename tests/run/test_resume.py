@@ -154,23 +154,6 @@ def test_sigterm_saves_and_says_how_to_go_on(logsnr: Verb, tmp_path: Path, undis
         assert records(out) == records(undisturbed)
 
 
-def kill_until_done(out: Path, kills: int, longest_seconds: float, seed: int) -> int:
-    """Kill -9 at random moments of the command's life, then let it finish; returns kills that hit a living process."""
-    moments, hit = random.Random(seed), 0
-    for _ in range(kills):
-        process = start(out)
-        try:
-            process.wait(timeout=moments.uniform(0.0, longest_seconds))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            hit += 1
-        process.communicate()
-    process = start(out)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    return hit
-
-
 def test_killed_in_the_middle_of_writing(tmp_path: Path, undisturbed: Path) -> None:
     """Three kills aimed at the moment a checkpoint is being written."""
     out = tmp_path / "run"
@@ -187,11 +170,22 @@ def test_killed_in_the_middle_of_writing(tmp_path: Path, undisturbed: Path) -> N
 
 
 @pytest.mark.slow
-def test_twenty_kills(tmp_path: Path, undisturbed: Path) -> None:
+def test_twenty_kills(tmp_path: Path) -> None:
+    """Kill -9 at twenty random moments of the command's life, from its first imports to its thousandth step."""
+    steps, moments = 1000, random.Random(0)
     started = time.monotonic()
-    assert start(tmp_path / "timing").wait() == 0
-    life = time.monotonic() - started
-    hit = kill_until_done(tmp_path / "run", kills=20, longest_seconds=life, seed=0)
-    assert hit >= 10
-    assert weights(tmp_path / "run") == weights(undisturbed)
-    assert records(tmp_path / "run") == records(undisturbed)
+    assert start(tmp_path / "undisturbed", steps=steps).wait(timeout=280) == 0
+    life, out = time.monotonic() - started, tmp_path / "run"
+    for kill in range(20):
+        process = start(out, steps=steps)
+        # a life begins with imports; the later the kill, the more steps are behind it when the next one begins
+        time.sleep(moments.uniform(0.0, life / 5))
+        assert process.poll() is None, f"kill {kill} came too late"
+        process.kill()
+        process.communicate()
+    reached = max((int(path.name[5:]) for path in (out / "checkpoints").glob("step-*")), default=0)
+    assert 0 < reached < steps
+    said, _ = (last := start(out, steps=steps)).communicate(timeout=280)
+    assert last.returncode == 0, said
+    assert weights(out) == weights(tmp_path / "undisturbed")
+    assert records(out) == records(tmp_path / "undisturbed")
