@@ -36,9 +36,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is minimised: a weight on the ε error and a law of t."""
+    """What is minimised: a loss, its weight on the ε error, and a law of t."""
 
-    weight: str = "simple"
+    loss: Part = field(default_factory=lambda: Part("matching"))
+    weight: Part = field(default_factory=lambda: Part("simple"))
     times: Part = field(default_factory=lambda: Part("uniform"))
 
 
@@ -118,14 +119,15 @@ class MachineConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run. `variance` is the reverse variance that its bound and its ancestral sampler use."""
+    """A run. inputs: in which units the network sees x. variance: of the reverse kernel, for bound and sampler."""
 
     recipe: str
     schedule: Part
     scale: str
-    target: str
+    target: Part
     label: str
     variance: str
+    inputs: Part = field(default_factory=lambda: Part("unit"))
     data: DataConfig = field(default_factory=DataConfig)
     network: Part = field(default_factory=lambda: Part("auto"))
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)

@@ -67,9 +67,15 @@ LABELS: dict[str, Label] = {
 }
 
 
+Inputs = Callable[[Level], Tensor]
+
+
 def unit_inputs(level: Level) -> Tensor:
     """x as it is."""
     return torch.ones_like(level.gamma)
+
+
+INPUTS: dict[str, Callable[..., Tensor]] = {"unit": unit_inputs}
 
 
 class Denoiser(nn.Module):
@@ -86,7 +92,7 @@ class Denoiser(nn.Module):
         target: Target,
         *,
         label: Label,
-        inputs: Callable[[Level], Tensor] = unit_inputs,
+        inputs: Inputs = unit_inputs,
         spread: bool = False,
         autocast: torch.dtype | None = None,
     ) -> None:

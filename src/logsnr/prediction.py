@@ -61,7 +61,7 @@ def velocity(level: Level) -> Direction:
     return Direction(-torch.ones_like(level.gamma), torch.ones_like(level.gamma))
 
 
-TARGETS: dict[str, Target] = {"x0": x0, "eps": eps, "score": score, "v": v, "velocity": velocity}
+TARGETS: dict[str, Callable[..., Direction]] = {"x0": x0, "eps": eps, "score": score, "v": v, "velocity": velocity}
 
 
 def determinant(level: Level, direction: Direction) -> Tensor:

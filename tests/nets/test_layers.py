@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from logsnr.nets.blocks import Attention, ResBlock
-from logsnr.nets.layers import Head, SiLU, group_norm, margins
+from logsnr.nets.layers import Linear, SiLU, group_norm, margins
 
 
 @pytest.mark.parametrize("channels", [*range(1, 49), 96, 128, 384])
@@ -28,10 +28,27 @@ def test_silu_is_x_times_sigmoid_in_both_modes_and_at_both_ends() -> None:
         torch.testing.assert_close(silu(x).double(), exact, rtol=3e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("features", [1, 2, 3, 4, 9])
-def test_head_is_a_linear_map(features: int) -> None:
-    head, x = Head(8, features), torch.randn(5, 8)
-    torch.testing.assert_close(head(x), x @ head.weight.T + head.bias)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("width", "features"), [(8, 1), (33, 3), (16, 16), (7, 33)])
+@pytest.mark.parametrize("rows", [(5,), (16,), (3, 7)])
+def test_linear_is_a_linear_map_in_both_modes(rows: tuple[int, ...], width: int, features: int, training: bool) -> None:
+    linear, x = Linear(width, features).train(training), torch.randn(*rows, width)
+    torch.testing.assert_close(linear(x), x @ linear.weight.T + linear.bias)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("width", "features"), [(33, 33), (33, 1), (2, 64), (64, 64), (256, 96)])
+def test_a_row_of_linear_does_not_know_its_place(width: int, features: int, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        linear = Linear(width, features).eval()
+        for rows in (2, 3, 5, 9, 17, 50, 64):
+            x = torch.randn(rows, width)
+            y = linear(x)
+            assert all(torch.equal(linear(x.roll(s, 0)).roll(-s, 0), y) for s in range(1, rows))
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_margins_reach_the_next_multiple_on_both_sides() -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
+from logsnr.path import Path
+from logsnr.records import Part
+from logsnr.run.build import sampler
 from logsnr.samplers import SAMPLERS, Sampler
+from logsnr.scales import vp
+from logsnr.schedules import Linear
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "ancestral": [{"variance": "small"}, {"variance": "large"}],
@@ -12,10 +18,26 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def _title(name: str, setting: dict[str, Any]) -> str:
-    return "-".join([name, *(f"{key}={value}" for key, value in setting.items())])
+@dataclass(frozen=True)
+class Kind:
+    """A sampler and its options; some are made for a path. What it declares does not depend on which."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def on(self, path: Path) -> Sampler:
+        """The sampler for a path."""
+        return sampler(Part(self.name, self.options), path)
+
+    @property
+    def declared(self) -> Sampler:
+        """An instance to ask for `order`, `scale_free` and `stochastic`."""
+        return self.on(Path(Linear(-8, 8), vp))
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
 
 
-INSTANCES: dict[str, Sampler] = {
-    _title(name, setting): SAMPLERS[name](**setting) for name in SAMPLERS for setting in SETTINGS.get(name, [{}])
+INSTANCES = {
+    str(kind): kind for name in SAMPLERS for kind in (Kind(name, setting) for setting in SETTINGS.get(name, [{}]))
 }

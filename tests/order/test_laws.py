@@ -18,7 +18,7 @@ from logsnr.samplers import DDIM, Ancestral, Sampler, prior, seeded, simulate
 from logsnr.scales import SCALES
 from logsnr.schedules import Linear, geometric, table_of_betas
 
-from .instances import INSTANCES
+from .instances import INSTANCES, Kind
 from .response import Moments, flow, law_of_output, moments
 
 torch.set_num_threads(1)
@@ -30,8 +30,9 @@ NOISE = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manua
 
 
 @pytest.fixture(params=INSTANCES)
-def sampler(request: pytest.FixtureRequest) -> Sampler:
-    return INSTANCES[request.param]
+def kind(request: pytest.FixtureRequest) -> Kind:
+    kind: Kind = INSTANCES[request.param]
+    return kind
 
 
 def run(sampler: Sampler, model: Oracle, x: torch.Tensor, grid: Level, seed: int = 0) -> list[torch.Tensor]:
@@ -41,12 +42,13 @@ def run(sampler: Sampler, model: Oracle, x: torch.Tensor, grid: Level, seed: int
     return [*(step.prediction.x0 for step in steps), steps[-1].x]
 
 
-def test_the_same_levels_in_other_units_are_the_same_samples(sampler: Sampler) -> None:
-    if not sampler.scale_free:
+def test_the_same_levels_in_other_units_are_the_same_samples(kind: Kind) -> None:
+    if not kind.declared.scale_free:
         pytest.skip("declares that its trajectory depends on the units")
-    grids = {name: Path(Linear(-8, 8), scale).grid(15) for name, scale in SCALES.items()}
+    paths = {name: Path(Linear(-8, 8), scale) for name, scale in SCALES.items()}
+    grids = {name: path.grid(15) for name, path in paths.items()}
     runs = {
-        name: run(sampler, Oracle(TWO), NOISE / grids["vp"][0].alpha * grid[0].alpha, grid)
+        name: run(kind.on(paths[name]), Oracle(TWO), NOISE / grids["vp"][0].alpha * grid[0].alpha, grid)
         for name, grid in grids.items()
     }
     for name in SCALES:
@@ -56,9 +58,7 @@ def test_the_same_levels_in_other_units_are_the_same_samples(sampler: Sampler) -
 
 @pytest.mark.parametrize("shape", [(), (2,), (3, 8, 8)])
 @pytest.mark.parametrize("scale", SCALES)
-def test_gaussian_data_of_any_shape_has_its_mean_and_variance(
-    sampler: Sampler, scale: str, shape: tuple[int, ...]
-) -> None:
+def test_gaussian_data_of_any_shape_has_its_mean_and_variance(kind: Kind, scale: str, shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(1)
     law = gaussian(
         torch.randn(shape, dtype=torch.float64, generator=generator),
@@ -66,34 +66,35 @@ def test_gaussian_data_of_any_shape_has_its_mean_and_variance(
     )
     path = Path(Linear(-8, 8), SCALES[scale])
     start = Moments(torch.zeros(shape, dtype=torch.float64), torch.full(shape, path.prior_std, dtype=torch.float64))
-    found = law_of_output(sampler, law, path.grid(50), start)
+    found = law_of_output(kind.on(path), law, path.grid(50), start)
     std = law.variances[0].sqrt()
     assert ((found.mean - law.means[0]) / std).abs().max() < 0.1
     assert (found.std / std - 1).abs().max() < 0.15
-    x = run(sampler, Oracle(law), prior(path, seeded(0, torch.arange(3), torch.zeros(3, *shape))), path.grid(4))[-1]
+    x = prior(path, seeded(0, torch.arange(3), torch.zeros(3, *shape)))
+    x = run(kind.on(path), Oracle(law), x, path.grid(4))[-1]
     assert x.shape == (3, *shape)
     assert x.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("scale", SCALES)
-def test_one_point_is_returned_exactly(sampler: Sampler, scale: str, dtype: torch.dtype) -> None:
+def test_one_point_is_returned_exactly(kind: Kind, scale: str, dtype: torch.dtype) -> None:
     x0 = torch.tensor([0.25, -1.0, 0.8])
     path = Path(Linear(-10, 8), SCALES[scale])
     for steps in (1, 2, 9):
         x = prior(path, seeded(3, torch.arange(4), torch.zeros(4, 3, dtype=dtype)))
-        end = run(sampler, Oracle(point(x0)), x, path.grid(steps))[-1]
+        end = run(kind.on(path), Oracle(point(x0)), x, path.grid(steps))[-1]
         assert end.dtype == dtype
         # in other units the large variance is far too large: float32 then has fewer digits to return
-        assert (end - x0).abs().max() < (1e-6 if sampler.scale_free else 1e-5)
+        assert (end - x0).abs().max() < (1e-6 if kind.declared.scale_free else 1e-5)
 
 
-def test_an_example_does_not_know_its_neighbours(sampler: Sampler) -> None:
+def test_an_example_does_not_know_its_neighbours(kind: Kind) -> None:
     path = Path(Linear(-8, 8), SCALES["vp"])
 
     def samples(index: list[int]) -> torch.Tensor:
         noise = seeded(5, torch.tensor(index), torch.zeros(len(index), 2, dtype=torch.float64))
-        *_, end = simulate(sampler, Oracle(TWO), prior(path, noise), path.grid(12), noise=noise)
+        *_, end = simulate(kind.on(path), Oracle(TWO), prior(path, noise), path.grid(12), noise=noise)
         return end.x
 
     whole = samples([0, 1, 2, 3, 4, 5])
@@ -101,13 +102,13 @@ def test_an_example_does_not_know_its_neighbours(sampler: Sampler) -> None:
     assert torch.allclose(samples([3]), whole[[3]], rtol=0, atol=1e-12)
 
 
-def test_seeds_matter_to_stochastic_samplers_only(sampler: Sampler) -> None:
+def test_seeds_matter_to_stochastic_samplers_only(kind: Kind) -> None:
     grid = DDPM.grid(10)
-    first, second = (run(sampler, Oracle(TWO), NOISE, grid, seed)[-1] for seed in (1, 2))
-    assert torch.equal(first, second) != sampler.stochastic
+    first, second = (run(kind.on(DDPM), Oracle(TWO), NOISE, grid, seed)[-1] for seed in (1, 2))
+    assert torch.equal(first, second) != kind.declared.stochastic
 
 
-def test_the_loop_ends_clean_without_looking_there(sampler: Sampler) -> None:
+def test_the_loop_ends_clean_without_looking_there(kind: Kind) -> None:
     seen: list[float] = []
     oracle = Oracle(TWO)
 
@@ -116,7 +117,7 @@ def test_the_loop_ends_clean_without_looking_there(sampler: Sampler) -> None:
         return oracle(x, level)
 
     grid = DDPM.grid(7)
-    steps = list(simulate(sampler, model, NOISE, grid, noise=seeded(0, torch.arange(5), NOISE)))
+    steps = list(simulate(kind.on(DDPM), model, NOISE, grid, noise=seeded(0, torch.arange(5), NOISE)))
     assert [float(step.level.t) for step in steps] == grid.t[1:].tolist()
     assert all(math.isfinite(gamma) for gamma in seen)
     assert int(torch.stack([step.evaluations for step in steps]).sum()) == 5 * len(seen)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import SiLU, at_least_float32, convolution, group_norm, over, zeroed
+from .layers import Linear, SiLU, at_least_float32, convolution, group_norm, over, zeroed
 
 Direction = Literal["down", "up"]
 
@@ -80,7 +80,7 @@ class ResBlock(nn.Module):
         self.resample = Resample(rank, resample)
         self.norm1 = group_norm(in_channels)
         self.conv1 = convolution(rank, in_channels, out_channels)
-        self.embed = nn.Linear(embedding, out_channels * (2 if scale_shift else 1))
+        self.embed = Linear(embedding, out_channels * (2 if scale_shift else 1))
         self.norm2 = group_norm(out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zeroed(convolution(rank, out_channels, out_channels))
@@ -115,8 +115,8 @@ class Attention(nn.Module):
             raise ValueError(f"heads must divide the channels; got {heads} heads, {channels} channels")
         self.heads = heads
         self.norm = group_norm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = zeroed(nn.Linear(channels, channels))
+        self.qkv = Linear(channels, 3 * channels)
+        self.out = zeroed(Linear(channels, channels))
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         tokens = self.norm(x).flatten(2).transpose(1, 2)

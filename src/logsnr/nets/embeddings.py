@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import SiLU
+from .layers import Linear, SiLU
 
 
 def sinusoidal(label: Tensor, dim: int, max_period: float = 10_000) -> Tensor:
@@ -53,7 +53,7 @@ class Conditioning(nn.Module):
         super().__init__()
         self.features = features
         self.num_classes = num_classes
-        self.perceptron = nn.Sequential(nn.Linear(features, width), SiLU(), nn.Linear(width, width))
+        self.perceptron = nn.Sequential(Linear(features, width), SiLU(), Linear(width, width))
         self.classes = nn.Embedding(num_classes + 1, width) if num_classes else None
 
     def forward(self, label: Tensor, classes: Tensor | None = None) -> Tensor:

@@ -1,10 +1,10 @@
 """The few layers on which every network is built.
 
 A sample must not depend on its neighbours, to the last bit: the same row in another slot of a batch of the
-same width, beside other rows, gives the same float32 numbers on a CPU. Convolutions, matrix products and
-normalisations keep that promise; two kernels do not, and have their own form here: the vectorised logistic
-function differs from the scalar one that finishes a run of elements whose length is no multiple of the vector
-(`SiLU`), and a matrix product with fewer than four columns goes through a kernel that groups rows (`Head`).
+same width, beside other rows, gives the same float32 numbers on a CPU. Convolutions and normalisations keep that
+promise; two kernels do not, and have their own form here: the vectorised logistic function differs from the scalar
+one that finishes a run of elements whose length is no multiple of the vector (`SiLU`), and a matrix product adds up
+in another order in the rows and columns left over from its tiles, or where a row is not aligned (`Linear`).
 """
 
 from __future__ import annotations
@@ -36,13 +36,23 @@ class SiLU(nn.Module):
         return (x / (1 + torch.exp(-at_least_float32(x)))).to(x.dtype)
 
 
-class Head(nn.Linear):
-    """A linear map to any number of features, computed with at least four columns."""
+class Linear(nn.Linear):
+    """x Wᵀ + b; in eval mode on a CPU padded with zeros to whole tiles, so that no row meets a kernel for remainders.
+
+    16 floats are a cache line: every row is then aligned, and the rows divide among threads without a rest.
+    """
+
+    TILE = 16
 
     def forward(self, x: Tensor) -> Tensor:
-        missing = max(0, 4 - self.out_features)
-        weight, bias = F.pad(self.weight, (0, 0, 0, missing)), F.pad(self.bias, (0, missing))
-        return F.linear(x, weight, bias)[..., : self.out_features]
+        if self.training or x.device.type != "cpu":
+            return F.linear(x, self.weight, self.bias)
+        rows = x.reshape(-1, self.in_features)
+        more_rows, more_in, more_out = (-n % self.TILE for n in (len(rows), self.in_features, self.out_features))
+        weight = F.pad(self.weight, (0, more_in, 0, more_out)) if more_in or more_out else self.weight
+        bias = F.pad(self.bias, (0, more_out)) if more_out else self.bias
+        y = F.linear(F.pad(rows, (0, more_in, 0, more_rows)) if more_in or more_rows else rows, weight, bias)
+        return y[: len(rows), : self.out_features].reshape(*x.shape[:-1], self.out_features)
 
 
 def convolution(rank: int, in_channels: int, out_channels: int, *, width: int = 3, stride: int = 1) -> nn.Module:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from .embeddings import Conditioning
-from .layers import Head, SiLU, zeroed
+from .layers import Linear, SiLU, zeroed
 
 
 class Residual(nn.Module):
@@ -21,10 +21,10 @@ class Residual(nn.Module):
         super().__init__()
         self.silu = SiLU()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.embed = nn.Linear(width, 2 * width)
-        self.first = nn.Linear(width, width)
+        self.embed = Linear(width, 2 * width)
+        self.first = Linear(width, width)
         self.dropout = nn.Dropout(dropout)
-        self.second = zeroed(nn.Linear(width, width))
+        self.second = zeroed(Linear(width, width))
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         scale, shift = self.embed(self.silu(e)).chunk(2, dim=-1)
@@ -60,10 +60,10 @@ class MLP(nn.Module):
             raise ValueError(f"an MLP takes vectors (D,) and positive width, blocks; got {given}")
         self.features = shape[0]
         self.embedding = Conditioning(max(2, width), width, num_classes)
-        self.stem = nn.Linear(self.features, width)
+        self.stem = Linear(self.features, width)
         self.blocks = nn.ModuleList(Residual(width, dropout) for _ in range(blocks))
         self.silu = SiLU()
-        self.head = zeroed(Head(width, self.features if out_channels is None else out_channels))
+        self.head = zeroed(Linear(width, self.features if out_channels is None else out_channels))
 
     def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.features:

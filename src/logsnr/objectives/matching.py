@@ -8,19 +8,20 @@ with γ = 1 (M3); other weights are other papers.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from logsnr.denoiser import Model
 from logsnr.draws import Draws
 from logsnr.level import over
 from logsnr.loss import Loss
+from logsnr.objectives.objective import Objective, Setting
 from logsnr.objectives.times import TimeLaw
 from logsnr.objectives.weights import Weight
 from logsnr.path import Path
 from logsnr.prediction import determinant
 
 
-class Matching(nn.Module):
+class Matching(Objective):
     """w(t) · mean over dimensions of |ε − ε̂|², for each example.
 
     The error is taken in what the network natively predicts and multiplied by (α/Δ)², exactly the error in ε: at low
@@ -30,6 +31,11 @@ class Matching(nn.Module):
     def __init__(self, path: Path, weight: Weight, times: TimeLaw) -> None:
         super().__init__()
         self.path, self.weight, self.times = path, weight, times
+
+    @classmethod
+    def of(cls, setting: Setting) -> Matching:
+        """With the path, weight and law of times of a run."""
+        return cls(setting.path, setting.weight, setting.times)
 
     def forward(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
         """x0: (B, *) float in model units. Returns the loss of each example at its own time."""

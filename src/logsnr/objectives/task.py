@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from logsnr.denoiser import Denoiser
 from logsnr.draws import Draws
 from logsnr.loss import Loss
-from logsnr.objectives.matching import Matching
+from logsnr.objectives.objective import Objective
 
 
 class Task(nn.Module):
     """(x0, draws) → Loss, the objective of the model."""
 
-    def __init__(self, model: Denoiser, objective: Matching) -> None:
+    def __init__(self, model: Denoiser, objective: Objective) -> None:
         super().__init__()
         self.model, self.objective = model, objective
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from logsnr.level import Level
 from logsnr.path import Path
 
-Weight = Callable[[Path, Level], Tensor]
+Weight = Callable[[Path, Level], Tensor]  # with any options bound
 
 
 def simple(path: Path, level: Level) -> Tensor:
@@ -27,4 +27,4 @@ def likelihood(path: Path, level: Level) -> Tensor:
     return path.slope(level.t).gamma
 
 
-WEIGHTS: dict[str, Weight] = {"simple": simple, "likelihood": likelihood}
+WEIGHTS: dict[str, Callable[..., Tensor]] = {"simple": simple, "likelihood": likelihood}

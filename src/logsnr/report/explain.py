@@ -38,7 +38,7 @@ def curves(config: RunConfig) -> dict[str, Tensor]:
         "alpha": grid.alpha,
         "sigma": grid.sigma,
         "beta": transition_log_var(with_clean[:-1], with_clean[1:]).exp(),
-        "loss_weight": WEIGHTS[config.objective.weight](path, grid).expand_as(grid.t),
+        "loss_weight": build.bind(WEIGHTS, config.objective.weight, "weight", 2)(path, grid).expand_as(grid.t),
         "bound_weight": 0.5 * path.slope(grid.t).gamma,
     }
 
@@ -97,7 +97,7 @@ def draw(config: RunConfig, out: Path) -> Path:
     axes[0, 2].legend()
     axes[0, 1].semilogy(t, torch.exp(torch.as_tensor(lines["log_snr"])).numpy())
     axes[0, 1].set(xlabel="t (0 data, 1 noise)", ylabel="SNR = α²/σ²")
-    axes[1, 1].semilogy(t, lines["loss_weight"], label=f"training: {config.objective.weight}")
+    axes[1, 1].semilogy(t, lines["loss_weight"], label=f"training: {config.objective.weight.name}")
     axes[1, 1].semilogy(t, lines["bound_weight"], "--", label="bound: ½ γ′")
     axes[1, 1].set(xlabel="t (0 data, 1 noise)", ylabel="weight of |ε − ε̂|²")
     axes[1, 1].legend()

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 
 from logsnr import nets
 from logsnr.config import RunConfig
-from logsnr.denoiser import LABELS, Denoiser
+from logsnr.data.transform import Lattice
+from logsnr.denoiser import INPUTS, LABELS, Denoiser
 from logsnr.kernels import VARIANCES
-from logsnr.objectives import TIMES, WEIGHTS, Matching, Task
+from logsnr.objectives import OBJECTIVES, TIMES, WEIGHTS, Setting, Task
 from logsnr.path import SPACINGS, Path
 from logsnr.prediction import TARGETS, determinant
 from logsnr.records import Part
@@ -30,18 +32,29 @@ T = TypeVar("T")
 
 def make(registry: Mapping[str, Callable[..., T]], part: Part, what: str, *given: Any) -> T:
     """The named part, constructed with its options after the positional arguments that the library gives it."""
-    constructor = lookup(registry, part.name, what)
-    parameters = list(inspect.signature(constructor).parameters.values())[len(given) :]
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
-    for key in part.options:
-        if key not in known and not open_ended:
-            raise ValueError(f"unknown option {key!r} of {what} {part.name!r}; allowed: {', '.join(known) or 'none'}")
+    constructor = _checked(registry, part, what, len(given))
     try:
         return constructor(*given, **part.options)
     except (TypeError, RuntimeError) as error:
         options = ", ".join(f"{key}={value!r}" for key, value in part.options.items())
         raise ValueError(f"{what} {part.name!r} does not take ({options}): {error}") from None
+
+
+def bind(registry: Mapping[str, Callable[..., T]], part: Part, what: str, given: int = 1) -> Callable[..., T]:
+    """The named function with its options bound; it is called with `given` positional arguments."""
+    return partial(_checked(registry, part, what, given), **part.options)
+
+
+def _checked(registry: Mapping[str, Callable[..., T]], part: Part, what: str, given: int) -> Callable[..., T]:
+    """What the part names, having compared its options with the parameters that follow the `given` first ones."""
+    function = lookup(registry, part.name, what)
+    parameters = list(inspect.signature(function).parameters.values())[given:]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+    for key in part.options:
+        if key not in known and not open_ended:
+            raise ValueError(f"unknown option {key!r} of {what} {part.name!r}; allowed: {', '.join(known) or 'none'}")
+    return function
 
 
 def path(config: RunConfig) -> Path:
@@ -81,16 +94,21 @@ def denoiser(config: RunConfig, network: Mapping[str, Any], autocast: torch.dtyp
     return Denoiser(
         fresh,
         process,
-        lookup(TARGETS, config.target, "target"),
+        bind(TARGETS, config.target, "target"),
         label=lookup(LABELS, config.label, "label"),
+        inputs=bind(INPUTS, config.inputs, "inputs"),
         autocast=autocast,
     )
 
 
-def task(config: RunConfig, model: Denoiser) -> Task:
-    """The model with what it is trained for."""
-    times = make(TIMES, config.objective.times, "law of times", model.path.schedule)
-    return Task(model, Matching(model.path, lookup(WEIGHTS, config.objective.weight, "weight"), times))
+def task(config: RunConfig, model: Denoiser, lattice: Lattice | None) -> Task:
+    """The model with what it is trained for, on data of that lattice."""
+    return Task(model, make(OBJECTIVES, config.objective.loss, "loss", _setting(config, model.path, lattice)))
+
+
+def _setting(config: RunConfig, process: Path, lattice: Lattice | None) -> Setting:
+    times = make(TIMES, config.objective.times, "law of times", process.schedule)
+    return Setting(process, bind(WEIGHTS, config.objective.weight, "weight", 2), times, config.variance, lattice)
 
 
 def sampler_part(part: Part, variance: str) -> Part:
@@ -98,23 +116,24 @@ def sampler_part(part: Part, variance: str) -> Part:
     return with_default(SAMPLERS, part, "sampler", variance=variance)
 
 
-def sampler(part: Part) -> Sampler:
-    """The sampler of that name and options."""
-    return make(SAMPLERS, part, "sampler")
+def sampler(part: Part, process: Path) -> Sampler:
+    """The sampler of that name and options; one whose first parameter is `path` is made for this process."""
+    first = next(iter(inspect.signature(lookup(SAMPLERS, part.name, "sampler")).parameters), None)
+    return make(SAMPLERS, part, "sampler", *([process] if first == "path" else []))
 
 
-def check(config: RunConfig) -> None:
+def check(config: RunConfig, lattice: Lattice | None) -> None:
     """ValueError if some part of the configuration cannot be built, without building the network."""
     process = path(config)
-    lookup(TARGETS, config.target, "target")
+    target = bind(TARGETS, config.target, "target")
+    bind(INPUTS, config.inputs, "inputs")(process.highest)
     lookup(LABELS, config.label, "label")(process, process.highest)
     lookup(VARIANCES, config.variance, "variance")
-    lookup(WEIGHTS, config.objective.weight, "weight")
     lookup(SPACINGS, config.sample.spacing, "spacing")
-    make(TIMES, config.objective.times, "law of times", process.schedule)
-    sampler(sampler_part(config.sample.sampler, config.variance))
+    make(OBJECTIVES, config.objective.loss, "loss", _setting(config, process, lattice))
+    sampler(sampler_part(config.sample.sampler, config.variance), process)
     process.grid(config.sample.steps, config.sample.end, config.sample.spacing)
-    if float(determinant(process.highest, TARGETS[config.target](process.highest))) == 0:
+    if float(determinant(process.highest, target(process.highest))) == 0:
         raise ValueError(
-            f"target {config.target!r} says nothing of x0 at pure noise (zero terminal SNR); allowed: x0, v"
+            f"target {config.target.name!r} says nothing of x0 at pure noise (zero terminal SNR); allowed: x0, v"
         )

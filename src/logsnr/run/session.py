@@ -11,6 +11,7 @@ from typing import Any
 from logsnr.config import FREE_ON_RESUME, RunConfig
 from logsnr.data import Dataset
 from logsnr.data import load as load_data
+from logsnr.data.transform import Lattice
 from logsnr.families import LEARNING_RATE, LEARNING_RATES
 from logsnr.records import Part, leaves, to_dict
 from logsnr.run import build
@@ -43,7 +44,7 @@ class Session:
 
 def resolved(config: RunConfig, data: Dataset) -> RunConfig:
     """The configuration with every "auto" settled for this data: what run.yaml says. ValueError for what is wrong."""
-    build.check(config)
+    build.check(config, data.transform.lattice)
     width = config.sample.width or default_width(data.shape)
     every = config.train.preview_every
     if every is None:
@@ -93,7 +94,7 @@ def opened(
     if saved is not None:
         _same_run(config, splits, here, saved)
     network = saved.state["network"] if saved else build.network_record(config, splits[0].shape)
-    trainer = trainer_for(config, network, here)
+    trainer = trainer_for(config, network, here, splits[0].transform.lattice)
     session = Session(config, out, *splits, here, network, trainer, say, watch)
     if saved is not None:
         trainer.load_state(saved.tensors, saved.state["trainer"])
@@ -102,10 +103,10 @@ def opened(
     return session
 
 
-def trainer_for(config: RunConfig, network: dict[str, Any], here: Machine) -> Trainer:
+def trainer_for(config: RunConfig, network: dict[str, Any], here: Machine, lattice: Lattice | None) -> Trainer:
     """Model, objective, averages and optimiser of a resolved configuration, ready for step 0."""
     model = build.denoiser(config, network, here.autocast).to(here.device)
-    task, law = build.task(config, model), config.train
+    task, law = build.task(config, model, lattice), config.train
     beta1, beta2 = law.betas
     lr = LEARNING_RATE if law.lr is None else law.lr
     rate = partial(learning_rate, base=lr, warmup_steps=law.warmup_steps, total_steps=law.steps, decay=law.decay)

@@ -45,7 +45,7 @@ class Trained:
         return Recipe(
             path=self.model.path,
             part=part,
-            sampler=build.sampler(part),
+            sampler=build.sampler(part, self.model.path),
             grid=self.model.path.grid(chosen.steps if steps is None else steps, chosen.end, spacing),
             shape=self.transform.shape,
             width=self.width,

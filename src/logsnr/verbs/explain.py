@@ -15,7 +15,7 @@ from logsnr.verbs.layers import configuration
 def run(args: Namespace) -> dict[str, Any]:
     """Print the figures of a recipe; draw its curves if told where."""
     config, console = configuration(args), Console(args)
-    build.check(config)
+    build.check(config, None)
     result = figures(config)
     for key, value in result.items():
         console.say(f"{key:>46}  {value:.6g}" if isinstance(value, float) else f"{key:>46}  {value}")
