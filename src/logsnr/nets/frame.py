@@ -58,10 +58,10 @@ def framed(x: Tensor, channels: int, rank: int, multiple: int) -> tuple[Tensor, 
     return F.pad(x, [n for edge in reversed(edges) for n in edge]), cut
 
 
-def run(block: nn.Module, h: Tensor, e: Tensor, *, checkpointing: bool) -> Tensor:
-    """block(h, e), recomputed in the backward pass instead of remembered if asked for."""
+def run(block: nn.Module, *features: Tensor, checkpointing: bool) -> Tensor:
+    """block(*features), recomputed in the backward pass instead of remembered if asked for."""
     if checkpointing and torch.is_grad_enabled():
-        recomputed: Tensor = checkpoint(block, h, e, use_reentrant=False)
+        recomputed: Tensor = checkpoint(block, *features, use_reentrant=False)
         return recomputed
-    features: Tensor = block(h, e)
-    return features
+    result: Tensor = block(*features)
+    return result
