@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Linear, SiLU, at_least_float32, convolution, group_norm, over, zeroed
+from .layers import Linear, SiLU, at_least_float32, convolution, group_norm, over, whole_tiles, zeroed
 from .resample import RESAMPLERS, Blur, Direction
 
 
@@ -99,10 +99,19 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(logits, dim=-1).to(v.dtype) @ v
 
 
-def mix(qkv: Tensor, heads: int) -> Tensor:
+def _attend_by_tiles(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`_attend` with every matrix padded with zeros to whole tiles, as in `Linear` and for the same reason."""
+    tokens, features = q.shape[-2:]
+    logits = whole_tiles(q * features**-0.5) @ whole_tiles(k).transpose(-1, -2)
+    weights = torch.softmax(at_least_float32(logits[..., :tokens, :tokens]), dim=-1).to(v.dtype)
+    return (whole_tiles(weights) @ whole_tiles(v))[..., :tokens, :features]
+
+
+def mix(qkv: Tensor, heads: int, *, training: bool) -> Tensor:
     """(B, N, 3C) queries, keys and values of N tokens to the (B, N, C) that attention in `heads` heads makes of them."""
     q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    return _attend(q, k, v).transpose(1, 2).flatten(2)
+    attend = _attend if training or qkv.device.type != "cpu" else _attend_by_tiles
+    return attend(q, k, v).transpose(1, 2).flatten(2)
 
 
 def heads_of(channels: int, heads: int) -> int:
@@ -123,6 +132,6 @@ class Attention(nn.Module):
         self.out = zeroed(Linear(channels, channels))
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        h = mix(self.qkv(self.norm(x).flatten(2).transpose(1, 2)), self.heads)
+        h = mix(self.qkv(self.norm(x).flatten(2).transpose(1, 2)), self.heads, training=self.training)
         y = x + self.out(h).transpose(1, 2).reshape(x.shape)
         return y if self.gain == 1 else self.gain * y

@@ -95,8 +95,8 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         b1, s1, g1, b2, s2, g2 = self.steer(self.silu(e)).chunk(6, dim=-1)
-        mixed = self.out(mix(self.qkv(modulate(self.norm(h), b1, s1)), self.heads))
-        h = torch.addcmul(h, g1.unsqueeze(1), mixed)
+        mixed = mix(self.qkv(modulate(self.norm(h), b1, s1)), self.heads, training=self.training)
+        h = torch.addcmul(h, g1.unsqueeze(1), self.out(mixed))
         return torch.addcmul(h, g2.unsqueeze(1), self.perceptron(modulate(self.norm(h), b2, s2)))
 
 

@@ -86,7 +86,8 @@ class Conditioning(nn.Module):
 
     def forward(self, label: Tensor, classes: Tensor | None = None) -> Tensor:
         """(B,) float label and optional (B,) int64 classes to (B, width)."""
-        e = self.perceptron(sinusoidal(label, self.features) if self.encode is None else self.encode(label))
+        features = sinusoidal(label, self.features) if self.encode is None else self.encode(label)
+        e = self.perceptron(features.to(next(self.perceptron.parameters()).dtype))
         if self.classes is None:
             if classes is not None:
                 raise ValueError("this network was built with num_classes = 0 and takes no classes")

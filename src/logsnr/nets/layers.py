@@ -4,7 +4,7 @@ A sample must not depend on its neighbours, to the last bit: the same row in ano
 same width, beside other rows, gives the same float32 numbers on a CPU. Convolutions and normalisations keep that
 promise; two kernels do not, and have their own form here: a vectorised activation differs from the scalar one that
 finishes a run of elements whose length is no multiple of the vector (`SiLU`, `ELU`, `GELU`), and a matrix product adds up
-in another order in the rows and columns left over from its tiles, or where a row is not aligned (`Linear`).
+in another order in the rows and columns left over from its tiles, or where a row is not aligned (`Linear`, and attention in `blocks`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Layer = TypeVar("Layer", bound=nn.Module)
+
+TILE = 16  # floats in a cache line
 
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -60,20 +62,24 @@ class GELU(nn.Module):
 class Linear(nn.Linear):
     """x Wᵀ + b; in eval mode on a CPU padded with zeros to whole tiles, so that no row meets a kernel for remainders.
 
-    16 floats are a cache line: every row is then aligned, and the rows divide among threads without a rest.
+    Every row is then aligned, and the rows divide among threads without a rest.
     """
-
-    TILE = 16
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or x.device.type != "cpu":
             return F.linear(x, self.weight, self.bias)
         rows = x.reshape(-1, self.in_features)
-        more_rows, more_in, more_out = (-n % self.TILE for n in (len(rows), self.in_features, self.out_features))
+        more_rows, more_in, more_out = (-n % TILE for n in (len(rows), self.in_features, self.out_features))
         weight = F.pad(self.weight, (0, more_in, 0, more_out)) if more_in or more_out else self.weight
         bias = F.pad(self.bias, (0, more_out)) if more_out else self.bias
         y = F.linear(F.pad(rows, (0, more_in, 0, more_rows)) if more_in or more_rows else rows, weight, bias)
         return y[: len(rows), : self.out_features].reshape(*x.shape[:-1], self.out_features)
+
+
+def whole_tiles(x: Tensor) -> Tensor:
+    """The matrices x (..., n, m) padded with zeros until both n and m are multiples of `TILE`."""
+    more = [-n % TILE for n in x.shape[-2:]]
+    return F.pad(x, (0, more[1], 0, more[0])) if any(more) else x
 
 
 def convolution(

@@ -20,6 +20,20 @@ _MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _AVG_POOL = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 
 
+def smooth(x: Tensor) -> Tensor:
+    """The mean over 5 positions an axis around each, with zeros outside, which count."""
+    rank = x.ndim - 2
+    return _AVG_POOL[rank - 1](F.pad(x, (2, 2) * rank), 5, stride=1)
+
+
+def crest(x: Tensor) -> Tensor:
+    """The maximum over 5 positions an axis around each."""
+    return _MAX_POOL[x.ndim - 3](x, 5, stride=1, padding=2)
+
+
+POOLS = {"max": crest, "average": smooth}
+
+
 class Unnormalised(nn.Module):
     """x as it is."""
 
@@ -102,14 +116,14 @@ class ChainedPooling(nn.Module):
     def __init__(self, rank: int, channels: int, *, norm: Norm | None, pool: str, stages: int = 2) -> None:
         super().__init__()
         self.elu = ELU()
-        self.pool = (_MAX_POOL if pool == "max" else _AVG_POOL)[rank - 1]
+        self.pool = POOLS[pool]
         self.norms = _norms(norm, [channels] * stages)
         self.convs = nn.ModuleList(convolution(rank, channels, channels, bias=False) for _ in range(stages))
 
     def forward(self, x: Tensor, rows: Tensor) -> Tensor:
         y = path = self.elu(x)
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            path = conv(self.pool(norm(path, rows), 5, stride=1, padding=2))
+            path = conv(self.pool(norm(path, rows)))
             y = y + path
         return y
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .frame import framed, one_of, parse, rank_of, run
 from .instance_norm import InstanceNorm
 from .layers import ELU, convolution, zeroed
-from .refine import Refinement, Residual
+from .refine import POOLS, Refinement, Residual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class RefineNetOptions:
         if len(self.multipliers) != len(self.dilations):
             raise ValueError(f"one dilation a multiplier; got {list(self.dilations)} for {list(self.multipliers)}")
         one_of(("stages", "everywhere"), norm=self.norm)
-        one_of(("max", "average"), pool=self.pool)
+        one_of(tuple(POOLS), pool=self.pool)
 
 
 class RefineNet(nn.Module):
