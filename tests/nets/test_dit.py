@@ -17,7 +17,8 @@ SMALL: dict[str, Any] = {"width": 16, "depth": 2, "heads": 2, "frequencies": 8}
 
 
 @pytest.mark.parametrize(
-    ("name", "width", "depth", "millions"), [("dit-s2", 384, 12, 33), ("dit-b2", 768, 12, 130), ("dit-xl2", 1152, 28, 675)]
+    ("name", "width", "depth", "millions"),
+    [("dit-s2", 384, 12, 33), ("dit-b2", 768, 12, 130), ("dit-xl2", 1152, 28, 675)],
 )
 def test_the_papers_sizes_have_their_parameters(name: str, width: int, depth: int, millions: int) -> None:
     with torch.device("meta"):
@@ -84,9 +85,7 @@ def test_moving_the_picture_and_the_table_of_places_moves_the_output(
     monkeypatch.setattr(dit, "places", lambda *_: moved)
     torch.testing.assert_close(network(shifted(x), LABEL), shifted(y), rtol=1e-4, atol=1e-4)
     monkeypatch.setattr(dit, "places", lambda *_: torch.zeros(16, 16))
-    torch.testing.assert_close(
-        network(shifted(x), LABEL), shifted(network(x, LABEL)), rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(network(shifted(x), LABEL), shifted(network(x, LABEL)), rtol=1e-4, atol=1e-4)
 
 
 def test_blocks_of_a_new_network_do_nothing(awaken: Awaken) -> None:

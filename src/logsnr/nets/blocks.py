@@ -108,7 +108,7 @@ def _attend_by_tiles(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def mix(qkv: Tensor, heads: int, *, training: bool) -> Tensor:
-    """(B, N, 3C) queries, keys and values of N tokens to the (B, N, C) that attention in `heads` heads makes of them."""
+    """(B, N, 3C) queries, keys and values of N tokens to the (B, N, C) that `heads` heads of attention make of them."""
     q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     attend = _attend if training or qkv.device.type != "cpu" else _attend_by_tiles
     return attend(q, k, v).transpose(1, 2).flatten(2)

@@ -1,8 +1,8 @@
 """DiT, the diffusion transformer (Peebles & Xie 2023): a picture as a sequence of patches, steered by adaLN-Zero.
 
-Patches of p pixels an axis become tokens of `width` features, a fixed table of sines says where each was, and every block
-reads the label and the class through the scale, shift and gate of its two branches. Gates start at zero, so a new
-network of any depth is the identity between its first and last matrix.
+Patches of p pixels an axis become tokens of `width` features, a fixed table of sines says where each was, and every
+block reads the label and the class through the scale, shift and gate of its two branches. Gates start at zero, so a
+new network of any depth is the identity between its first and last matrix.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .layers import GELU, Linear, SiLU, zeroed
 class DiTOptions:
     """What may be chosen about a DiT; the defaults are DiT-S/2's.
 
-    `patch`: pixels an axis of a patch. `width`: features of a token, at least 2 per spatial axis, a multiple of `heads`.
-    `depth`: blocks. `expansion`: times `width`, the hidden features of a block's perceptron. `frequencies`:
-    sinusoidal features of the label. `checkpointing`: recompute each block in the backward pass.
+    `patch`: pixels an axis of a patch. `width`: features of a token, at least 2 per spatial axis, a multiple of
+    `heads`. `depth`: blocks. `expansion`: times `width`, the hidden features of a block's perceptron.
+    `frequencies`: sinusoidal features of the label. `checkpointing`: recompute each block in the backward pass.
     """
 
     patch: int = 2

@@ -74,9 +74,7 @@ class Conditioning(nn.Module):
         encode: another map of the label (B,) to (B, features), in the place of `sinusoidal`.
     """
 
-    def __init__(
-        self, features: int, width: int, num_classes: int = 0, *, encode: nn.Module | None = None
-    ) -> None:
+    def __init__(self, features: int, width: int, num_classes: int = 0, *, encode: nn.Module | None = None) -> None:
         super().__init__()
         self.encode = encode
         self.features = features

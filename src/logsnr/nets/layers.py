@@ -3,8 +3,9 @@
 A sample must not depend on its neighbours, to the last bit: the same row in another slot of a batch of the
 same width, beside other rows, gives the same float32 numbers on a CPU. Convolutions and normalisations keep that
 promise; two kernels do not, and have their own form here: a vectorised activation differs from the scalar one that
-finishes a run of elements whose length is no multiple of the vector (`SiLU`, `ELU`, `GELU`), and a matrix product adds up
-in another order in the rows and columns left over from its tiles, or where a row is not aligned (`Linear`, and attention in `blocks`).
+finishes a run of elements whose length is no multiple of the vector (`SiLU`, `ELU`, `GELU`), and a matrix product
+adds up in another order in the rows and columns left over from its tiles, or where a row is not aligned (`Linear`,
+`whole_tiles`).
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ def convolution(
 ) -> nn.Module:
     """A convolution over `rank` spatial axes, padded with zeros so that stride 1 keeps the size."""
     reach = dilation * (width // 2) if padding is None else padding
-    options = {"stride": stride, "padding": reach, "dilation": dilation}
-    return _CONVOLUTIONS[rank](in_channels, out_channels, width, bias=bias, **options)
+    kind = _CONVOLUTIONS[rank]
+    return kind(in_channels, out_channels, width, stride=stride, padding=reach, dilation=dilation, bias=bias)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

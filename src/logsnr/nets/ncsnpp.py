@@ -88,7 +88,7 @@ class Descent(nn.Module):
 
 
 class Ascent(nn.Module):
-    """One level on the way up: a chain for each of the features kept, the output so far, the change to the next size."""
+    """One level on the way up: a chain for each of the features kept, the output so far, the change of size."""
 
     def __init__(self, chains: Sequence[nn.Module], shown: nn.Module, change: nn.Module | None) -> None:
         super().__init__()
@@ -141,7 +141,9 @@ class NCSNpp(nn.Module):
         """The way down, and the channels of all features that it keeps for the way up."""
         o, levels, kept, picture = self.options, nn.ModuleList(), [self.options.channels], self.in_channels
         for level, multiplier in enumerate(o.multipliers):
-            chains, width, change, joined = [], o.channels * multiplier, None, Alone()
+            chains, width = [], o.channels * multiplier
+            change: nn.Module | None = None
+            joined: nn.Module = Alone()
             for _ in range(o.blocks):
                 chains.append(self._chain(kept[-1], width, attention=2**level in o.attention))
                 kept.append(width)
@@ -219,7 +221,6 @@ class NCSNpp(nn.Module):
             features, picture = level(kept[-1], e, picture)
             kept += features
         h = run(self.middle, kept[-1], e, checkpointing=self.options.checkpointing)
-        output = None
-        for level in self.up:
-            h, output = level(h, e, kept, output)
-        return cut(output if self.head is None else self.head(h))
+        for number, level in enumerate(self.up):
+            h, picture = level(h, e, kept, picture if number else None)
+        return cut(picture if self.head is None else self.head(h))

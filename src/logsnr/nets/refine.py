@@ -52,9 +52,7 @@ class Residual(nn.Module):
     "dilate": the size stays and the shortcut is a dilated convolution.
     """
 
-    def __init__(
-        self, rank: int, in_channels: int, out_channels: int, *, norm: Norm, dilation: int, way: str
-    ) -> None:
+    def __init__(self, rank: int, in_channels: int, out_channels: int, *, norm: Norm, dilation: int, way: str) -> None:
         super().__init__()
         middle = out_channels if way == "same" else in_channels
         self.elu = ELU()

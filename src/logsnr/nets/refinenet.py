@@ -1,8 +1,8 @@
 """The RefineNets of NCSN (Song & Ermon 2019, appendix A) and NCSNv2 (Song & Ermon 2020, appendix B).
 
-Residual stages, the later ones dilated instead of coarser, are refined from the last to the first (Lin et al. 2017): each
-refinement adapts its inputs by residual convolution units, fuses them at the finer size, adds chained pooling and
-one more unit. NCSN tells the noise level to every normalisation, and has one before each convolution of the
+Residual stages, the later ones dilated instead of coarser, are refined from the last to the first (Lin et al. 2017):
+each refinement adapts its inputs by residual convolution units, fuses them at the finer size, adds chained pooling
+and one more unit. NCSN tells the noise level to every normalisation, and has one before each convolution of the
 refinements too; NCSNv2 knows no level (its output is divided by σ outside) and refines without normalisation.
 """
 
