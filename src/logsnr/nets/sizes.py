@@ -39,6 +39,7 @@ _NCSNPP: dict[str, Any] = {
     "fourier_scale": 16.0,
     "checkpointing": False,
 }
+_NCSNPP_SMALL = _NCSNPP | {"multipliers": [1, 2], "blocks": 1, "attention": [], "dropout": 0.0, "fourier_scale": 1.0}
 _DDPMPP = _NCSNPP | {"resample": "box", "progressive_input": "none", "embedding": "positional"}
 _REFINENET: dict[str, Any] = {
     "network": "refinenet",
@@ -75,8 +76,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "mlp-small": _MLP,
     "mlp-base": _MLP | {"width": 512, "blocks": 6},
     "mlp-large": _MLP | {"width": 1024, "blocks": 8},
-    "ncsnpp-tiny": _NCSNPP | {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention": [], "dropout": 0.0},
-    "ncsnpp-digits": _NCSNPP | {"channels": 20, "multipliers": [1, 2], "blocks": 1, "attention": [], "dropout": 0.0},
+    "ncsnpp-tiny": _NCSNPP_SMALL | {"channels": 16},
+    "ncsnpp-digits": _NCSNPP_SMALL | {"channels": 20},
     # Song et al. 2021, appendix H: 62.8 and 61.8 million parameters; "deep", with twice the blocks, 107.6 and 106.6.
     "ncsnpp-cifar10": _NCSNPP,
     "ncsnpp-cifar10-deep": _NCSNPP | {"blocks": 8},
