@@ -11,9 +11,17 @@ from .catalogue import build as build
 from .catalogue import configure as configure
 from .catalogue import construct as construct
 from .catalogue import default_size as default_size
+from .dit import DiT as DiT
+from .dit import DiTOptions as DiTOptions
 from .embeddings import Conditioning as Conditioning
+from .embeddings import FourierFeatures as FourierFeatures
 from .embeddings import sinusoidal as sinusoidal
+from .instance_norm import InstanceNorm as InstanceNorm
 from .mlp import MLP as MLP
+from .ncsnpp import NCSNpp as NCSNpp
+from .ncsnpp import NCSNppOptions as NCSNppOptions
+from .refinenet import RefineNet as RefineNet
+from .refinenet import RefineNetOptions as RefineNetOptions
 from .sizes import SIZES as SIZES
 from .unet import UNet as UNet
 from .unet import UNetOptions as UNetOptions

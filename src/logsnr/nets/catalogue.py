@@ -15,11 +15,15 @@ from typing import Any
 
 from torch import nn
 
+from .dit import DiT
 from .mlp import MLP
+from .ncsnpp import NCSNpp
+from .refinenet import RefineNet
 from .sizes import SIZES
 from .unet import UNet
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "mlp": MLP}
+NETWORKS |= {"ncsnpp": NCSNpp, "refinenet": RefineNet, "dit": DiT}
 
 
 def default_size(shape: Sequence[int]) -> str:
