@@ -45,6 +45,17 @@ def size(text: str) -> tuple[int, ...]:
     return sides * 2 if len(sides) == 1 else sides
 
 
+def steps(text: str) -> int | str:
+    """A number of steps, or text for the grid: `10,15,20` in equal sections, `ddim25`."""
+    try:
+        return int(text)
+    except ValueError:
+        if not text.removeprefix("ddim").replace(",", "").isdigit():
+            allowed = "a number, counts of equal sections as 10,15,20, or ddim25"
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of steps; allowed: {allowed}") from None
+        return text
+
+
 def index_range(text: str) -> tuple[int, int]:
     """`I:J`, the examples I … J − 1."""
     first, colon, last = text.partition(":")
@@ -114,7 +125,7 @@ def _sample(parser: Parser) -> None:
     parser.add_argument("--index", type=index_range, metavar="I:J", help="examples I to J − 1 instead of 0 to N − 1")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="example i is a function of (seed, i)")
     parser.add_argument("--sampler", metavar="NAME", help="ddim, ancestral")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of the grid")
+    parser.add_argument("--steps", type=steps, metavar="N|N,N|ddimN", help="steps of the grid; N,N in equal sections")
     parser.add_argument("--eta", type=float, metavar="E", help="ddim: 0 deterministic to 1 ancestral")
     parser.add_argument("--spacing", metavar="NAME", help="of the grid: uniform, quadratic, log_snr")
     parser.add_argument("--weights", default="ema", metavar="ema|raw", help="which weights")

@@ -36,7 +36,7 @@ class Trained:
     step: int
     weights: str
 
-    def recipe(self, *, sampler: str | None = None, steps: int | None = None, seed: int = 0, **options: Any) -> Recipe:
+    def recipe(self, *, sampler: str | None = None, steps: int | str | None = None, seed: int = 0, **options: Any) -> Recipe:
         """How `sample` makes examples: the run's own defaults, overridden. options: of the sampler, and `spacing`."""
         chosen = self.config.sample
         part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
