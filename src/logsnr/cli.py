@@ -137,6 +137,24 @@ def _sample(parser: Parser) -> None:
     _common(parser)
 
 
+def _edit(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run directory or checkpoint")
+    parser.add_argument("what", choices=("encode", "reconstruct", "interpolate"),
+                        help="data to latents; there and back, with the error; from example to example")  # fmt: skip
+    parser.add_argument("--data", metavar="DATA", help="whose examples (of the run; interpolate: random latents)")
+    parser.add_argument("--split", metavar="NAME", help="of the data: val or test where there is one, else train")
+    parser.add_argument("--index", type=index_range, metavar="I:J", default=(0, 8), help="examples I to J − 1 (0:8)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of random latents")
+    parser.add_argument("--steps", type=steps, default=100, metavar="N|N,N|ddimN", help="steps of the grid (100)")
+    parser.add_argument("--spacing", metavar="NAME", help="of the grid: uniform, quadratic, log_snr")
+    parser.add_argument("--refinements", type=int, metavar="N", help="fixed-point rounds a step up (5); 0 for none")
+    parser.add_argument("--frames", type=int, default=11, metavar="N", help="of an interpolation, ends included (11)")
+    parser.add_argument("--weights", default="ema", metavar="ema|raw", help="which weights")
+    parser.add_argument("--out", metavar="DIR", help="where latents.npz, grid.png and manifest.json go (RUN/WHAT)")
+    _machine(parser)
+    _common(parser)
+
+
 def _explain(parser: Parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help=", ".join(FAMILIES))
     parser.add_argument("--out", metavar="PNG", help="draw γ, SNR, α, σ, β, the loss weight and the sampler's steps")
@@ -160,6 +178,7 @@ def _doctor(parser: Parser) -> None:
 VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "train": ("train a recipe on data, or go on training", _train),
     "sample": ("make examples with a trained run", _sample),
+    "edit": ("encode data to latents, reconstruct it, or interpolate between examples", _edit),
     "explain": ("draw the schedule, the loss weights and the steps of a recipe", _explain),
     "inspect": ("say what a file or directory is; runs nothing in it", _inspect),
     "doctor": ("device, precision, versions, and a check against closed forms", _doctor),
