@@ -135,8 +135,8 @@ def named_rule(name: str) -> Rule:
 class Floored:
     """A rule for which `floor_log_var`, (), stands for log β̃ at the step into the clean level.
 
-    There a fixed rule has the floor whatever it is elsewhere, as in the original programs; a rule that the network has a
-    say in keeps its whole range, from the floor to log β.
+    There a fixed rule has the floor whatever it is elsewhere, as in the original programs; a rule that the network has
+    a say in keeps its whole range, from the floor to log β.
     """
 
     rule: Rule

@@ -137,7 +137,9 @@ class Path(nn.Module):
         elif times is _uniform:
             t = self._sections(counts)[:finite]
         else:
-            raise ValueError(f"steps {steps!r} with spacing {spacing!r}; allowed: spacing uniform, or a number of steps")
+            raise ValueError(
+                f"steps {steps!r} with spacing {spacing!r}; allowed: spacing uniform, or a number of steps"
+            )
         if self.schedule.steps:
             t = _distinct_knots(t, self.schedule.steps)
         return self.at(t).then(clean()) if end == "clean" else self.at(t)
@@ -146,7 +148,9 @@ class Path(nn.Module):
         """Descending times with counts[j] equal steps in the j-th equal section of (0, 1]; the last is t_min."""
         levels = (self.schedule.steps or math.inf) / len(counts)
         if max(counts) > levels:
-            raise ValueError(f"a section of {max(counts)} steps has {math.floor(levels)} levels; allowed: one step each")
+            raise ValueError(
+                f"a section of {max(counts)} steps has {math.floor(levels)} levels; allowed: one step each"
+            )
         parts = [(j + torch.arange(1, n + 1, dtype=torch.float64) / n) / len(counts) for j, n in enumerate(counts)]
         start = torch.zeros(1, dtype=torch.float64)
         return torch.cat([start, *parts]).clamp(min=self.schedule.t_min).flip(0)

@@ -162,7 +162,7 @@ def _beta_table(betas: str = "linear", num_diffusion_steps: int = 1000, **option
 
 
 def _cosine_table(num_diffusion_steps: int = 1000, offset: float = 0.008, max_log_snr: float = 20.0) -> Table:
-    """The closed-form cosine at T knots: what the β clip of the original changes at the noise end is bounded smoothly."""
+    """The closed-form cosine at T knots; a smooth bound of the log-SNR stands for the β clip of the original."""
     if num_diffusion_steps < 2:
         raise ValueError(f"num_diffusion_steps = {num_diffusion_steps}; allowed: at least 2")
     knots = torch.arange(1, num_diffusion_steps + 1, dtype=torch.float64) / num_diffusion_steps

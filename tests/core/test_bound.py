@@ -124,8 +124,9 @@ def test_the_bound_is_above_the_entropy_and_its_diffusion_term_falls_to_the_cont
 
 def test_the_curve_is_every_term_once(scale: Scale) -> None:
     of = gaussian_bound(scale.name, "learned_range", 7)
-    x0, draws = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)), Draws(
-        1, 0, torch.arange(4), 4
+    x0, draws = (
+        torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)),
+        Draws(1, 0, torch.arange(4), 4),
     )
     curve = of.curve(ORACLE, x0, draws)
     assert curve.shape == (4, 7)

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def iddpm() -> dict[str, Any]:
-    """Sections 3 and 4: T = 4000, cosine, a learned reverse variance, L_hybrid with weight 0.001 of the bound in bits/dim.
+    """Sections 3 and 4: T = 4000, cosine, a learned reverse variance, L_hybrid with λ = 0.001 in bits/dim.
 
     The cosine is the closed form with a bounded log-SNR; the original's β clip is `schedule={name: beta_table, betas:
     cosine}`. L_vlb with importance-sampled t is `objective.loss=vlb`, `objective.times=loss_second_moment`. Sampling

@@ -2,9 +2,9 @@
 
     L_γ(ε̂) = Σ_t γ_t E |ε − ε̂(x_t)|²                                          M3; DDIM, eq. 5
 
-Theorem 1: for every σ the variational bound J_σ of DDIM's family is L_γ with some γ(σ), plus a constant. Hence, when the
-steps share no parameters, all weights have one optimum and one training serves every sampler. (This γ_t is a weight; in
-the rest of the library γ is −log SNR.)
+Theorem 1: for every σ the variational bound J_σ of DDIM's family is L_γ with some γ(σ), plus a constant. Hence, when
+the steps share no parameters, all weights have one optimum and one training serves every sampler. (This γ_t is a
+weight; in the rest of the library γ is −log SNR.)
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 One term an example is drawn, and a sum of T terms is estimated from it, so the term is multiplied by T:
 
-    L_vlb    = KL(q(x_T|x0) ‖ p(x_T)) + T · w_t L_t                      E over t is the whole bound (D3), decoder included
-    L_hybrid = w_t [ |ε − ε̂|²/D  +  λ · T · L_t / (D log 2) ]            I3; Improved DDPM, eq. 16, λ = 0.001
+    L_vlb    = KL(q(x_T|x0) ‖ p(x_T)) + T · w_t L_t                in the mean over t the whole bound (D3)
+    L_hybrid = w_t [ |ε − ε̂|²/D  +  λ · T · L_t / (D log 2) ]      I3; Improved DDPM, eq. 16, λ = 0.001
 
 w_t = 1/(T p_t) is the importance weight of the law of t. In the hybrid the bound's term teaches the variance alone: the
 mean is a constant to it (`prediction.detached`). Both terms have the same 1/D, and the bound is in bits, as in the

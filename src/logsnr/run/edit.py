@@ -28,7 +28,9 @@ def to_latents(
     recipe: Recipe, model: Model, x0: Tensor, *, refinements: int = REFINEMENTS, advance: Advance = quiet
 ) -> Tensor:
     """x_T of data x0 (n, *shape) in model units, float32 on the CPU (M5). advance: told the rows after each step."""
-    return _in_rows(recipe, x0, lambda x: encode(recipe.sampler, model, x, recipe.grid, refinements=refinements), advance)
+    return _in_rows(
+        recipe, x0, lambda x: encode(recipe.sampler, model, x, recipe.grid, refinements=refinements), advance
+    )
 
 
 @torch.inference_mode()

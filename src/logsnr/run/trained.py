@@ -36,7 +36,9 @@ class Trained:
     step: int
     weights: str
 
-    def recipe(self, *, sampler: str | None = None, steps: int | str | None = None, seed: int = 0, **options: Any) -> Recipe:
+    def recipe(
+        self, *, sampler: str | None = None, steps: int | str | None = None, seed: int = 0, **options: Any
+    ) -> Recipe:
         """How `sample` makes examples: the run's own defaults, overridden.
 
         options: of the sampler, and `spacing` and `end` of the grid.
@@ -106,7 +108,9 @@ class Trained:
 
     def edit_recipe(self, steps: int | str = 100, **options: Any) -> Recipe:
         """A recipe that has an inverse: DDIM with η = 0 down to clean data, whatever the run is sampled with."""
-        return self.recipe(**{"sampler": "ddim", "eta": 0.0, "noise_variance": "small", "end": "clean", **options}, steps=steps)
+        return self.recipe(
+            **{"sampler": "ddim", "eta": 0.0, "noise_variance": "small", "end": "clean", **options}, steps=steps
+        )
 
     def bound(self) -> Bound:
         """The variational bound of the run's own chain: all T steps, its reverse variance, the data's decoder."""

@@ -27,7 +27,9 @@ from logsnr.samplers.loop import Sampler, Step, finish
 REFINEMENTS = 5
 
 
-def encode(sampler: Sampler, model: Model, x0: Tensor, levels: Level, *, refinements: int = REFINEMENTS) -> Iterator[Step]:
+def encode(
+    sampler: Sampler, model: Model, x0: Tensor, levels: Level, *, refinements: int = REFINEMENTS
+) -> Iterator[Step]:
     """Walk x0 (B, *), data at the lower end, up `levels` (S + 1,), given in the order in which they are decoded.
 
     Yields after each of the S steps; the last x is the latent at levels[0]. refinements: rounds of the fixed point a
@@ -35,7 +37,7 @@ def encode(sampler: Sampler, model: Model, x0: Tensor, levels: Level, *, refinem
     no inverse. ValueError for a sampler that draws noise or remembers earlier steps.
     """
     if sampler.stochastic:
-        raise ValueError("encoding needs a sampler without noise; allowed: ddim with eta = 0, or another deterministic one")
+        raise ValueError("encoding needs a sampler without noise; allowed: ddim with eta = 0, or one as deterministic")
     if refinements < 0:
         raise ValueError(f"refinements = {refinements}; allowed: at least 0")
     x = x0
@@ -47,22 +49,25 @@ def encode(sampler: Sampler, model: Model, x0: Tensor, levels: Level, *, refinem
 
 def _up(sampler: Sampler, model: Model, x: Tensor, s: Level, t: Level, refinements: int) -> Step:
     """From x at s to the x_t that the step down brings to x."""
+
+    def step(x: Tensor, t: Level, s: Level) -> Step:
+        made = finish(model, x, t, s) if s.is_clean else sampler.step(model, x, t, s, noise=_silent, memory=None)
+        if made.memory is not None:
+            raise ValueError("encoding needs a sampler of single steps, and this one remembers; allowed: ddim")
+        return made
+
     if s.is_clean:
-        kappa, start = t.alpha, over(t.alpha, x) * x
-        down, guess, count = finish(model, start, t, s), start, 0
-        refinements = max(refinements, 1)  # α x0 alone has none of the noise of its level
+        # α x0 alone has none of the noise of its level: one round at least
+        kappa, made, x_t, rounds = t.alpha, [], over(t.alpha, x) * x, max(refinements, 1)
     else:
-        first = sampler.step(model, x, s, t, noise=_silent, memory=None)
-        low = bool(t.gamma + s.gamma < 0)
-        kappa = torch.exp(t.log_alpha - s.log_alpha if low else t.log_sigma - s.log_sigma)
-        down, guess, count = first, first.x, int(first.evaluations.max())
-    for _ in range(refinements):
-        down = finish(model, guess, t, s) if s.is_clean else sampler.step(model, guess, t, s, noise=_silent, memory=None)
-        if down.memory is not None:
-            raise ValueError("encoding needs a sampler of single steps; this one remembers earlier ones; allowed: ddim")
-        guess = guess + over(kappa, x) * (x - down.x)
-        count += int(down.evaluations.max())
-    return Step(guess, guess, down.prediction, t, torch.full((len(x),), count))
+        near_data = bool(t.gamma + s.gamma < 0)
+        kappa = torch.exp(t.log_alpha - s.log_alpha if near_data else t.log_sigma - s.log_sigma)
+        made, rounds = [step(x, s, t)], refinements
+        x_t = made[0].x
+    for _ in range(rounds):
+        made.append(step(x_t, t, s))
+        x_t = x_t + over(kappa, x) * (x - made[-1].x)
+    return Step(x_t, x_t, made[-1].prediction, t, torch.stack([each.evaluations for each in made]).sum(0))
 
 
 def _silent(name: str) -> Tensor:

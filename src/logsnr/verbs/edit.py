@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,7 @@ def run(args: Namespace) -> dict[str, Any]:
     run_dir = trained.source.parent.parent if trained.source.parent.name == "checkpoints" else trained.source
     out = Path(args.out) if args.out else run_dir / args.what
     raw = None if args.what == "interpolate" and args.data is None else _examples(args, trained, index)
-    job = {"encode": _encode, "reconstruct": _reconstruct, "interpolate": _interpolate}[args.what]
-    arrays, pictures, columns, figures = job(args, console, trained, recipe, raw)
+    arrays, pictures, columns, figures = JOBS[args.what](args, console, trained, recipe, raw)
     manifest = {**_manifest(args, trained, recipe), **figures}
     out.mkdir(parents=True, exist_ok=True)
     with whole(out / "latents.npz") as fresh, fresh.open("wb") as file:
@@ -79,9 +79,7 @@ def _reconstruct(args: Namespace, console: Console, trained: Trained, recipe: Re
     return arrays, np.concatenate([raw, arrays["reconstructions"]]), len(raw), figures
 
 
-def _interpolate(
-    args: Namespace, console: Console, trained: Trained, recipe: Recipe, raw: np.ndarray | None
-) -> Made:
+def _interpolate(args: Namespace, console: Console, trained: Trained, recipe: Recipe, raw: np.ndarray | None) -> Made:
     if raw is None:
         index = torch.arange(*args.index)
         ends = prior(recipe.path, seeded(args.seed, index, torch.empty(len(index), *recipe.shape)))
@@ -91,6 +89,13 @@ def _interpolate(
     images = trained.transform.decode(_decoded(console, trained, recipe, latents.flatten(0, 1)))
     shaped = images.reshape(*latents.shape[:2], *images.shape[1:])
     return {"latents": latents.numpy(), "images": shaped}, images, args.frames, {}
+
+
+JOBS: dict[str, Callable[..., Made]] = {
+    "encode": _encode,
+    "reconstruct": _reconstruct,
+    "interpolate": _interpolate,
+}
 
 
 def _examples(args: Namespace, trained: Trained, index: range) -> np.ndarray:
