@@ -143,6 +143,7 @@ def check(config: RunConfig, lattice: Lattice | None) -> None:
     bind(INPUTS, config.inputs, "inputs")(process.highest)
     lookup(LABELS, config.label, "label")(process, process.highest)
     lookup(SPACINGS, config.sample.spacing, "spacing")
+    bind(WEIGHTS, config.objective.weight, "weight", 2)(process, process.highest)
     objective = make(OBJECTIVES, config.objective.loss, "loss", _setting(config, process, lattice))
     if named_rule(config.variance).spread and not objective.teaches_spread:
         raise ValueError(

@@ -8,8 +8,9 @@ the step down uses the one at t. Solving the step down for its start closes the 
 
 D is linear in x̂0 and ε̂; on Gaussian data its slope lies between σ_s/σ_t and α_s/α_t, near the first in directions that
 noise dominates and near the second in those of the data, so one of the two κ makes every round a contraction. Both are
-finite at α_t = 0, and α_t serves the step out of the clean level, where D(x_t) = x̂0(x_t). A model is never evaluated at
-the clean level: the first step starts from α_t x0, and is only as good as its rounds.
+finite at α_t = 0, and α_t serves the step out of the clean level, where D(x_t) = x̂0(x_t). From the second round on the
+move is mixed with the one before (Anderson 1965), which is right for a network of any slope. A model is never evaluated
+at the clean level: the first step starts from α_t x0, and is only as good as its rounds.
 """
 
 from __future__ import annotations
@@ -64,10 +65,24 @@ def _up(sampler: Sampler, model: Model, x: Tensor, s: Level, t: Level, refinemen
         kappa = torch.exp(t.log_alpha - s.log_alpha if near_data else t.log_sigma - s.log_sigma)
         made, rounds = [step(x, s, t)], refinements
         x_t = made[0].x
+    before: tuple[Tensor, Tensor] | None = None
     for _ in range(rounds):
         made.append(step(x_t, t, s))
-        x_t = x_t + over(kappa, x) * (x - made[-1].x)
+        move = over(kappa, x) * (x - made[-1].x)
+        x_t, before = x_t + (move if before is None else _mixed(x_t, move, *before)), (x_t, move)
     return Step(x_t, x_t, made[-1].prediction, t, torch.stack([each.evaluations for each in made]).sum(0))
+
+
+def _mixed(x: Tensor, move: Tensor, x_before: Tensor, move_before: Tensor) -> Tensor:
+    """The move of Anderson's method with one earlier round: the mixture of both with the least linear prediction of it.
+
+    θ = ⟨m, m − m'⟩/|m − m'|² for each example; 0 repeats the plain round. Where D is linear with one slope it lands on
+    the solution, whatever κ was.
+    """
+    change = (move - move_before).double().reshape(len(x), -1)
+    square = (change**2).sum(1)
+    theta = (change * move.double().reshape(len(x), -1)).sum(1) / torch.where(square > 0, square, 1.0)
+    return move - over(theta.clamp(-9, 9), x) * (x - x_before + move - move_before)
 
 
 def _silent(name: str) -> Tensor:
