@@ -18,7 +18,7 @@ from logsnr.draws import Draws
 from logsnr.kernels import floored, learned_range, posterior_coefficients, posterior_log_var, transition_log_var
 from logsnr.level import Level
 from logsnr.likelihood import bound_for
-from logsnr.objectives import WEIGHTS, VLB, Hybrid, LossSecondMoment, Setting, Task, TimeLaw, Uniform
+from logsnr.objectives import VLB, WEIGHTS, Hybrid, LossSecondMoment, Setting, Task, TimeLaw, Uniform
 from logsnr.objectives.times import Times
 from logsnr.objectives.variational import chain
 from logsnr.oracles import Oracle
@@ -83,7 +83,9 @@ def test_the_mean_over_t_is_the_whole_bound(variance: str) -> None:
     whole = bound_for(TABLE.grid(T), 1.0, variance, LATTICE)
     terms = whole.term(of, x0, DRAWS.normal("eps", x0), T - 1 - torch.arange(T))
     loss = VLB.of(setting(variance=variance), units="nats")(of, x0, DRAWS)
-    assert float(loss.total.mean().detach()) == pytest.approx(float(whole.prior(x0)[0] + terms.sum().detach()), rel=1e-12)
+    assert float(loss.total.mean().detach()) == pytest.approx(
+        float(whole.prior(x0)[0] + terms.sum().detach()), rel=1e-12
+    )
     assert torch.allclose(loss.unweighted, terms, rtol=1e-12)
     assert torch.allclose(loss.parts["prior"], whole.prior(x0), rtol=1e-12)
     bits = VLB.of(setting(variance=variance, times=Every(0.5)))(of, x0, DRAWS)

@@ -159,10 +159,9 @@ def test_slerp_turns_by_equal_angles_and_meets_its_ends(shape: tuple[int, ...], 
     theta = torch.acos(cosine)
     for w in (0.25, 0.5, 0.9):
         found = slerp(a, b, w).flatten(1).double()
-        expected = (
-            (torch.sin((1 - w) * theta) / torch.sin(theta)).unsqueeze(1) * flat_a
-            + (torch.sin(w * theta) / torch.sin(theta)).unsqueeze(1) * flat_b
-        )
+        expected = (torch.sin((1 - w) * theta) / torch.sin(theta)).unsqueeze(1) * flat_a + (
+            torch.sin(w * theta) / torch.sin(theta)
+        ).unsqueeze(1) * flat_b
         assert torch.allclose(found, expected, atol=1e-6 if dtype == torch.float32 else 1e-12)
     unit = [x / x.flatten(1).norm(dim=1).reshape(4, *(1,) * len(shape)) for x in (a, b)]
     on_circle = slerp(unit[0], unit[1], torch.tensor([0.1, 0.3, 0.5, 0.7])).flatten(1).double()

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 import logsnr as library
-from logsnr.cli import main
 from logsnr.data import load as load_data
 from tests.run.test_errors import one_line
 
@@ -22,7 +21,7 @@ Verb = Callable[..., tuple[int, str, str]]
 def edited(logsnr: Verb, run: Path, what: str, out: Path, *flags: object) -> tuple[dict, dict[str, np.ndarray]]:
     status, text, err = logsnr("edit", run, what, "--out", out, "--json", *flags)
     assert status == 0, err
-    assert Image.open(out / "grid.png").size[0] > 100
+    assert Image.open(out / "grid.png").size[0] > 60
     with np.load(out / "latents.npz") as arrays:
         made = dict(arrays)
     manifest = json.loads(text)
@@ -62,9 +61,8 @@ def test_interpolation_begins_and_ends_at_its_examples(logsnr: Verb, digits_run:
     trained = library.load(digits_run)
     again = trained.interpolate(originals[:2], originals[1:], 5, recipe=trained.edit_recipe(15))
     assert np.array_equal(again, made["images"])
-    flat = made["latents"].reshape(2, 5, -1)
-    steps = [np.arccos((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in zip(flat[0], flat[0][1:])]
-    assert np.allclose(steps, steps[0], rtol=1e-3), "equal angles"
+    first, last = (torch.from_numpy(made["latents"][:, i]) for i in (0, -1))
+    assert np.array_equal(library.slerp(first, last, 0.25).numpy(), made["latents"][:, 1])
 
 
 def test_random_latents_are_those_that_sampling_starts_from(logsnr: Verb, digits_run: Path, tmp_path: Path) -> None:
@@ -79,15 +77,15 @@ def test_random_latents_are_those_that_sampling_starts_from(logsnr: Verb, digits
 def test_decode_is_the_inverse_of_encode(digits_run: Path) -> None:
     trained = library.load(digits_run)
     raw = load_data("digits", split="test").raw(range(2))
-    for spec in (10, "4,8"):
+    for spec in (30, "10,20"):
         recipe = trained.edit_recipe(spec)
         assert np.array_equal(trained.decode(trained.encode(raw, recipe=recipe), recipe=recipe), raw)
     assert recipe.sampler.eta == 0
 
 
 def test_continuous_data(logsnr: Verb, tmp_path: Path) -> None:
-    words = ["train", "ddpm", "--data", "toy:ring", "--out", str(tmp_path / "run"), "--steps", "3"]
-    assert main([*words, "--network", "tiny", "--batch-size", "8", "--quiet", "--threads", "1"]) == 0
+    words = ("train", "ddpm", "--data", "toy:ring", "--out", tmp_path / "run", "--steps", "3", "--network", "tiny")
+    assert logsnr(*words, "--batch-size", "8", "--quiet", "--threads", "1")[0] == 0
     manifest, made = edited(logsnr, tmp_path / "run", "reconstruct", tmp_path / "out", "--steps", "20")
     assert made["reconstructions"] == pytest.approx(made["images"], abs=1e-3)
     assert "psnr_db_mean" not in manifest
@@ -117,7 +115,7 @@ def test_wrong_edits_are_one_line(logsnr: Verb, digits_run: Path, tmp_path: Path
 @pytest.mark.slow
 def test_a_trained_model_returns_its_pictures(logsnr: Verb, tmp_path: Path) -> None:
     """Above 40 dB at 100 steps."""
-    words = ["train", "ddpm", "--out", str(tmp_path / "run"), "--steps", "300", "--network", "tiny", "--quiet"]
-    assert main([*words, "--threads", "1"]) == 0
+    words = ("train", "ddpm", "--out", tmp_path / "run", "--steps", "300", "--network", "tiny", "--quiet")
+    assert logsnr(*words, "--threads", "1")[0] == 0
     manifest, _ = edited(logsnr, tmp_path / "run", "reconstruct", tmp_path / "out", "--index", "0:32")
     assert manifest["psnr_db_least"] > 40
