@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_decoding_undoes_encoding(name: str, law: object) -> None:
     oracle, x0 = Oracle(law), law.sample(16)
     errors = [round_trip(name, oracle, x0, 100, refinements=rounds)[0] for rounds in (0, 1, 2, 3)]
     assert round_trip(name, oracle, x0, 100)[0] < 1e-6
-    assert all(after < before / 5 for before, after in zip(errors, errors[1:], strict=False)), errors
+    assert all(after < before / 5 for before, after in pairwise(errors)), errors
 
 
 def test_without_refinement_the_error_of_a_reconstruction_falls_with_the_steps() -> None:
@@ -110,7 +111,8 @@ def test_any_deterministic_sampler_of_single_steps_can_be_undone(name: str) -> N
     try:
         *_, up = encode(sampler, Oracle(LAW), x0, levels, refinements=12)
     except ValueError as error:
-        assert "this one remembers" in str(error)
+        if "this one remembers" not in str(error):
+            raise
         return
     *_, down = simulate(sampler, Oracle(LAW), up.x, levels, noise=silent)
     assert (down.x - x0).abs().max() < 1e-7
