@@ -42,6 +42,8 @@ _HOME = {
     "Bound": "likelihood",
     "bound_for": "likelihood",
     "Matching": "objectives",
+    "VLB": "objectives",
+    "Hybrid": "objectives",
     "Task": "objectives",
     "Uniform": "objectives",
     "Sampler": "samplers",
@@ -51,6 +53,8 @@ _HOME = {
     "simulate": "samplers",
     "seeded": "samplers",
     "prior": "samplers",
+    "encode": "samplers",
+    "slerp": "samplers",
     "load": "run",
 }
 _ROOMS = (

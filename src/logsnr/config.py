@@ -45,10 +45,13 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How the run is sampled unless told otherwise. width: examples a network call, part of the result's last bits."""
+    """How the run is sampled unless told otherwise. width: examples a network call, part of the result's last bits.
+
+    steps: a number, or text as for `path.Path.grid`: "10,15,20" in equal sections of the time axis, "ddim25".
+    """
 
     sampler: Part = field(default_factory=lambda: Part("ddim"))
-    steps: int = 50
+    steps: int | str = 50
     spacing: str = "uniform"
     end: str = "clean"
     clip: bool = True
@@ -57,7 +60,7 @@ class SampleConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "width"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and not isinstance(value, str) and value < 1:
                 raise ValueError(f"sample.{name} = {value}; allowed: at least 1")
 
 

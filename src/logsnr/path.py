@@ -11,6 +11,8 @@ decoder takes over there). On a table the levels of a grid are its own knots, ea
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -114,23 +116,53 @@ class Path(nn.Module):
         limit = self.scale.noise_limit
         return limit if limit < float("inf") else float(self.highest.sigma.detach())
 
-    def grid(self, steps: int, end: str = "clean", spacing: str = "uniform") -> Level:
+    def grid(self, steps: int | str, end: str = "clean", spacing: str = "uniform") -> Level:
         """The S + 1 levels of S steps, shape (S + 1,), from the highest down to `end` ("clean" or "lowest").
 
-        spacing: a name in `SPACINGS`. ValueError for S < 1, an unknown name, or more levels than a table has.
+        steps: S; or text, "10,15,20" for so many equal steps in each of three equal sections of the time axis, counted
+        from the data (Improved DDPM's respacing: a coarser grid, nothing more), "ddim25" for one section, 25 equal
+        strides. spacing: of S steps, a name in `SPACINGS`. ValueError for S < 1, an unknown name, a section that a
+        table has too few levels for, or more levels than it has.
         """
         if end not in ENDS:
             raise ValueError(f"unknown end {end!r} of a grid; known: {', '.join(ENDS)}")
         times = lookup(SPACINGS, spacing, "spacing")
-        finite = steps + (end == "lowest")
+        counts = section_counts(steps)
+        finite = sum(counts) + (end == "lowest")
         most = self.schedule.steps or float("inf")
-        if steps < 1 or finite > most:
+        if min(counts) < 1 or finite > most:
             raise ValueError(f"{steps} steps to the {end} level; allowed: 1 to {most - (end == 'lowest')}")
-        u = torch.linspace(1, 0, finite, dtype=torch.float64)
-        t = times(self, u)
+        if isinstance(steps, int) or steps.isdigit():
+            t = times(self, torch.linspace(1, 0, finite, dtype=torch.float64))
+        elif times is _uniform:
+            t = self._sections(counts)[:finite]
+        else:
+            raise ValueError(
+                f"steps {steps!r} with spacing {spacing!r}; allowed: spacing uniform, or a number of steps"
+            )
         if self.schedule.steps:
             t = _distinct_knots(t, self.schedule.steps)
         return self.at(t).then(clean()) if end == "clean" else self.at(t)
+
+    def _sections(self, counts: tuple[int, ...]) -> Tensor:
+        """Descending times with counts[j] equal steps in the j-th equal section of (0, 1]; the last is t_min."""
+        levels = (self.schedule.steps or math.inf) / len(counts)
+        if max(counts) > levels:
+            raise ValueError(
+                f"a section of {max(counts)} steps has {math.floor(levels)} levels; allowed: one step each"
+            )
+        parts = [(j + torch.arange(1, n + 1, dtype=torch.float64) / n) / len(counts) for j, n in enumerate(counts)]
+        start = torch.zeros(1, dtype=torch.float64)
+        return torch.cat([start, *parts]).clamp(min=self.schedule.t_min).flip(0)
+
+
+def section_counts(steps: int | str) -> tuple[int, ...]:
+    """How many steps in each equal section of the time axis: (25,) of 25, "25" or "ddim25", (10, 15) of "10,15"."""
+    if isinstance(steps, int):
+        return (steps,)
+    if not re.fullmatch(r"(ddim)?\d+|\d+(,\d+)+", steps):
+        raise ValueError(f"steps {steps!r}; allowed: a number, counts of equal sections as 10,15,20, or ddim25")
+    return tuple(int(count) for count in steps.removeprefix("ddim").split(","))
 
 
 def _distinct_knots(t: Tensor, steps: int) -> Tensor:

@@ -161,6 +161,14 @@ def _beta_table(betas: str = "linear", num_diffusion_steps: int = 1000, **option
     return table_of_betas(table(num_diffusion_steps, **options))
 
 
+def _cosine_table(num_diffusion_steps: int = 1000, offset: float = 0.008, max_log_snr: float = 20.0) -> Table:
+    """The closed-form cosine at T knots; a smooth bound of the log-SNR stands for the β clip of the original."""
+    if num_diffusion_steps < 2:
+        raise ValueError(f"num_diffusion_steps = {num_diffusion_steps}; allowed: at least 2")
+    knots = torch.arange(1, num_diffusion_steps + 1, dtype=torch.float64) / num_diffusion_steps
+    return Table(Cosine(offset, max_log_snr)(knots))
+
+
 def _sigma_table(sigma_min: float = 0.01, sigma_max: float = 1.0, num_diffusion_steps: int = 10) -> Table:
     """Geometric σ_i at T knots, in VE units (NCSN, section 4)."""
     knots = torch.linspace(0, 1, num_diffusion_steps, dtype=torch.float64)
@@ -174,4 +182,5 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "geometric": geometric,
     "beta_table": _beta_table,
     "sigma_table": _sigma_table,
+    "cosine_table": _cosine_table,
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from logsnr.objectives.importance import LossSecondMoment as LossSecondMoment
 from logsnr.objectives.matching import Matching as Matching
 from logsnr.objectives.objective import Objective as Objective
 from logsnr.objectives.objective import Setting as Setting
@@ -9,6 +10,10 @@ from logsnr.objectives.task import Task as Task
 from logsnr.objectives.times import TIMES as TIMES
 from logsnr.objectives.times import TimeLaw as TimeLaw
 from logsnr.objectives.times import Uniform as Uniform
+from logsnr.objectives.variational import VLB as VLB
+from logsnr.objectives.variational import Hybrid as Hybrid
 from logsnr.objectives.weights import WEIGHTS as WEIGHTS
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {"matching": Matching.of}
+OBJECTIVES |= {"vlb": VLB.of, "hybrid": Hybrid.of}
+TIMES |= {"loss_second_moment": LossSecondMoment}

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from logsnr.level import Level
+from logsnr.objectives.by_step import ddim, table
 from logsnr.path import Path
 
 Weight = Callable[[Path, Level], Tensor]  # with any options bound
@@ -28,3 +29,4 @@ def likelihood(path: Path, level: Level) -> Tensor:
 
 
 WEIGHTS: dict[str, Callable[..., Tensor]] = {"simple": simple, "likelihood": likelihood}
+WEIGHTS |= {"table": table, "ddim": ddim}

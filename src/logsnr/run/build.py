@@ -17,7 +17,7 @@ from logsnr import nets
 from logsnr.config import RunConfig
 from logsnr.data.transform import Lattice
 from logsnr.denoiser import INPUTS, LABELS, Denoiser
-from logsnr.kernels import VARIANCES
+from logsnr.kernels import named_rule
 from logsnr.objectives import OBJECTIVES, TIMES, WEIGHTS, Setting, Task
 from logsnr.path import SPACINGS, Path
 from logsnr.prediction import TARGETS, determinant
@@ -77,7 +77,9 @@ def network_record(config: RunConfig, shape: tuple[int, ...]) -> dict[str, Any]:
     taken = {"shape", "num_classes", "out_channels"} & config.network.options.keys()
     if taken:
         raise ValueError(f"network.{min(taken)} follows from the data and the target; allowed: the size's own options")
-    return nets.configure(network_name(config, shape), shape, **config.network.options)
+    # a variance that the network has a say in needs a second half of its output
+    out_channels = shape[0] * (2 if named_rule(config.variance).spread else 1)
+    return nets.configure(network_name(config, shape), shape, out_channels=out_channels, **config.network.options)
 
 
 def network_name(config: RunConfig, shape: tuple[int, ...]) -> str:
@@ -97,6 +99,7 @@ def denoiser(config: RunConfig, network: Mapping[str, Any], autocast: torch.dtyp
         bind(TARGETS, config.target, "target"),
         label=lookup(LABELS, config.label, "label"),
         inputs=bind(INPUTS, config.inputs, "inputs"),
+        spread=named_rule(config.variance).spread,
         autocast=autocast,
     )
 
@@ -122,16 +125,34 @@ def sampler(part: Part, process: Path) -> Sampler:
     return make(SAMPLERS, part, "sampler", *([process] if first == "path" else []))
 
 
+def check_spread(part: Part, variance: str) -> None:
+    """ValueError if a sampler wants a learned variance of a model that was given another one."""
+    for key in ("variance", "noise_variance"):
+        wanted = part.options.get(key, variance)
+        if named_rule(wanted).spread and not named_rule(variance).spread:
+            raise ValueError(
+                f"{key} {wanted!r} of sampler {part.name!r} needs a model with a spread channel, and this one has "
+                f"variance {variance!r}; allowed: small, large, or a model trained with variance {wanted!r}"
+            )
+
+
 def check(config: RunConfig, lattice: Lattice | None) -> None:
     """ValueError if some part of the configuration cannot be built, without building the network."""
     process = path(config)
     target = bind(TARGETS, config.target, "target")
     bind(INPUTS, config.inputs, "inputs")(process.highest)
     lookup(LABELS, config.label, "label")(process, process.highest)
-    lookup(VARIANCES, config.variance, "variance")
     lookup(SPACINGS, config.sample.spacing, "spacing")
-    make(OBJECTIVES, config.objective.loss, "loss", _setting(config, process, lattice))
-    sampler(sampler_part(config.sample.sampler, config.variance), process)
+    bind(WEIGHTS, config.objective.weight, "weight", 2)(process, process.highest)
+    objective = make(OBJECTIVES, config.objective.loss, "loss", _setting(config, process, lattice))
+    if named_rule(config.variance).spread and not objective.teaches_spread:
+        raise ValueError(
+            f"variance {config.variance!r} is learned and loss {config.objective.loss.name!r} does not teach it; "
+            "allowed: the loss hybrid or vlb, or variance small or large"
+        )
+    part = sampler_part(config.sample.sampler, config.variance)
+    sampler(part, process)
+    check_spread(part, config.variance)
     process.grid(config.sample.steps, config.sample.end, config.sample.spacing)
     if float(determinant(process.highest, target(process.highest))) == 0:
         raise ValueError(

@@ -17,7 +17,7 @@ from logsnr.denoiser import Clipped, Denoiser, Model
 from logsnr.draws import Draws
 from logsnr.likelihood import Bound, bound_for
 from logsnr.records import Part
-from logsnr.run import build
+from logsnr.run import build, edit
 from logsnr.run.generate import Recipe, default_width, generate
 from logsnr.run.machine import Machine, machine
 from logsnr.train import checkpoint
@@ -36,17 +36,23 @@ class Trained:
     step: int
     weights: str
 
-    def recipe(self, *, sampler: str | None = None, steps: int | None = None, seed: int = 0, **options: Any) -> Recipe:
-        """How `sample` makes examples: the run's own defaults, overridden. options: of the sampler, and `spacing`."""
+    def recipe(
+        self, *, sampler: str | None = None, steps: int | str | None = None, seed: int = 0, **options: Any
+    ) -> Recipe:
+        """How `sample` makes examples: the run's own defaults, overridden.
+
+        options: of the sampler, and `spacing` and `end` of the grid.
+        """
         chosen = self.config.sample
         part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
-        spacing = options.pop("spacing", chosen.spacing)
+        spacing, end = options.pop("spacing", chosen.spacing), options.pop("end", chosen.end)
         part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance)
+        build.check_spread(part, self.config.variance)
         return Recipe(
             path=self.model.path,
             part=part,
             sampler=build.sampler(part, self.model.path),
-            grid=self.model.path.grid(chosen.steps if steps is None else steps, chosen.end, spacing),
+            grid=self.model.path.grid(chosen.steps if steps is None else steps, end, spacing),
             shape=self.transform.shape,
             width=self.width,
             seed=seed,
@@ -80,6 +86,31 @@ class Trained:
     def sample(self, count: int, **options: Any) -> np.ndarray:
         """`count` examples in the data's own shape, dtype and range. options: as for `recipe`."""
         return self.transform.decode(self.sample_x0(torch.arange(count), recipe=self.recipe(**options)))
+
+    def encode(self, examples: np.ndarray, *, recipe: Recipe | None = None, **options: Any) -> Tensor:
+        """Latents x_T, float32 (n, *shape), of examples (n, *raw_shape) in the data's own layout (M5).
+
+        recipe: `edit_recipe()` unless given. options: `refinements`, `advance` of `edit.to_latents`.
+        """
+        return edit.to_latents(recipe or self.edit_recipe(), self.model, self.transform.encode(examples), **options)
+
+    def decode(self, latents: Tensor, *, recipe: Recipe | None = None, **options: Any) -> np.ndarray:
+        """The examples (n, *raw_shape) of latents x_T (n, *shape): what `encode` undoes, so x̂0 is not clipped."""
+        return self.transform.decode(edit.to_data(recipe or self.edit_recipe(), self.model, latents, **options))
+
+    def interpolate(
+        self, first: np.ndarray, last: np.ndarray, frames: int = 11, *, recipe: Recipe | None = None
+    ) -> np.ndarray:
+        """Examples (n, frames, *raw_shape) between `first` and `last` (n, *raw_shape), by way of their latents (M6)."""
+        ends = [self.encode(examples, recipe=recipe) for examples in (first, last)]
+        latents = edit.between(ends[0], ends[1], frames)
+        return self.decode(latents.flatten(0, 1), recipe=recipe).reshape(len(first), frames, *self.transform.raw_shape)
+
+    def edit_recipe(self, steps: int | str = 100, **options: Any) -> Recipe:
+        """A recipe that has an inverse: DDIM with η = 0 down to clean data, whatever the run is sampled with."""
+        return self.recipe(
+            **{"sampler": "ddim", "eta": 0.0, "noise_variance": "small", "end": "clean", **options}, steps=steps
+        )
 
     def bound(self) -> Bound:
         """The variational bound of the run's own chain: all T steps, its reverse variance, the data's decoder."""

@@ -24,6 +24,7 @@ from logsnr.data import Batch, Batches, Dataset
 from logsnr.denoiser import Denoiser
 from logsnr.draws import Draws
 from logsnr.files import whole
+from logsnr.path import section_counts
 from logsnr.pictures import save_grid
 from logsnr.records import to_dict
 from logsnr.run.machine import machine
@@ -155,7 +156,9 @@ def _preview(session: Session) -> None:
     config, step, transform = session.config, session.trainer.step, session.data.transform
     model = session.trainer.model.eval()
     trained = Trained(cast(Denoiser, model), config, transform, session.here, session.out, step, "as they are")
-    recipe = trained.recipe(sampler="ddim", steps=min(PREVIEW_STEPS, config.sample.steps), seed=config.seed)
+    recipe = trained.recipe(
+        sampler="ddim", steps=min(PREVIEW_STEPS, sum(section_counts(config.sample.steps))), seed=config.seed
+    )
     index = torch.arange(min(PREVIEW_COUNT, recipe.width))
     try:
         raw = trained.sample_x0(index, recipe=recipe)

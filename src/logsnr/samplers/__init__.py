@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from logsnr.samplers.ancestral import Ancestral as Ancestral
 from logsnr.samplers.ddim import DDIM as DDIM
+from logsnr.samplers.encode import encode as encode
+from logsnr.samplers.encode import slerp as slerp
 from logsnr.samplers.loop import Noise as Noise
 from logsnr.samplers.loop import Sampler as Sampler
 from logsnr.samplers.loop import Step as Step

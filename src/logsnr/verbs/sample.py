@@ -29,7 +29,7 @@ def run(args: Namespace) -> dict[str, Any]:
     first, last = args.index or (0, args.n if args.n is not None else 64)
     least = {"--n": last - first, "--batch-size": args.batch_size, "--steps": args.steps}
     for flag, value in least.items():
-        if value is not None and value < 1:
+        if value is not None and not isinstance(value, str) and value < 1:
             raise ValueError(f"{flag} {value}; allowed: at least 1")
     if not 0 <= args.seed < 2**63:
         raise ValueError(f"--seed {args.seed}; allowed: 0 to 2**63 - 1")
