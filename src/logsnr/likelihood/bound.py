@@ -11,7 +11,9 @@ uniformly (a mean *without* the factor T is the classic error).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,9 +22,12 @@ from logsnr.data.transform import Lattice
 from logsnr.decoders import Decoder, discretised_gaussian, gaussian_density
 from logsnr.denoiser import Model
 from logsnr.draws import Draws
-from logsnr.kernels import Floored, Normal, Rule, floored, named_rule, posterior, reverse
-from logsnr.level import Level, over
+from logsnr.kernels import Floored, Rule, floored, named_rule, posterior, prior_kl, reverse
+from logsnr.level import Level
 from logsnr.loss import Loss
+from logsnr.objectives import VDM, Objective, Setting, Uniform
+from logsnr.objectives.weights import simple
+from logsnr.path import Path
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,7 @@ class Bound:
 
     def prior(self, x0: Tensor) -> Tensor:
         """KL(q(x_1|x0) ‖ N(0, prior_std² I)) in nats, (B,) (F5)."""
-        top = self.grid[0]
-        noised = Normal(over(top.alpha, x0) * x0, over(2 * top.log_sigma, x0))
-        log_var = torch.full_like(noised.log_var, self.prior_std).log() * 2
-        return noised.kl(Normal(torch.zeros_like(x0), log_var))
+        return prior_kl(x0, self.grid[0], self.prior_std)
 
     def term(self, model: Model, x0: Tensor, eps: Tensor, step: Tensor, **condition: Tensor) -> Tensor:
         """The term of step `step`, (B,) in 0 … S − 1 counted from the noise end, in nats, (B,)."""
@@ -91,3 +93,37 @@ def bound_for(grid: Level, prior_std: float, variance: str, lattice: Lattice | N
         return bound(grid, prior_std, variance, discretised_gaussian(lattice))
     last = grid[~torch.isneginf(grid.gamma)][-1]
     return Bound(grid, prior_std, Floored(named_rule(variance), last.gamma), gaussian_density)
+
+
+class Estimator(Protocol):
+    """A bound on −log p(x0) that can be estimated without bias for each example, in nats, part by part."""
+
+    def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
+        """x0: (B, *) in model units."""
+        ...
+
+
+@dataclass(frozen=True)
+class LossBound:
+    """An objective in nats that is itself a bound."""
+
+    objective: Objective
+
+    def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
+        """x0: (B, *) in model units."""
+        loss: Loss = self.objective(model, x0, draws, **condition)
+        return loss
+
+
+def chain(path: Path, variance: str, lattice: Lattice | None, steps: int | None = None) -> Bound:
+    """The bound of `steps` steps that end clean: all T of a table, else 1000, unless told otherwise."""
+    return bound_for(path.grid(steps or path.schedule.steps or 1000), path.prior_std, variance, lattice)
+
+
+def vdm(path: Path, variance: str, lattice: Lattice | None, steps: int | None = None) -> LossBound:
+    """VDM's bound, in `steps` steps or continuous time, with its own decoder at the lowest level."""
+    setting = Setting(path, simple, Uniform(path.schedule), variance, lattice)
+    return LossBound(VDM(setting, steps, unit="nats"))
+
+
+BOUNDS: dict[str, Callable[..., Estimator]] = {"chain": chain, "vdm": vdm}

@@ -18,8 +18,9 @@ from torch import nn
 from .mlp import MLP
 from .sizes import SIZES
 from .unet import UNet
+from .vdm_unet import VDMUNet
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "mlp": MLP}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "mlp": MLP, "vdm_unet": VDMUNet}
 
 
 def default_size(shape: Sequence[int]) -> str:

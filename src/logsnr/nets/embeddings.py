@@ -8,6 +8,7 @@ own pair; a small perceptron mixes them, and the class, when there is one, adds 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ def sinusoidal(label: Tensor, dim: int, max_period: float = 10_000) -> Tensor:
 
 
 class Conditioning(nn.Module):
-    """e = W₂ silu(W₁ sinusoidal(label)) + c[class]: one feature vector per example.
+    """e = W₂ silu(W₁ embed(label)) + c[class]: one feature vector per example.
 
     Args:
         features: sinusoidal features, at least 2.
@@ -47,18 +48,21 @@ class Conditioning(nn.Module):
         num_classes: number of classes, 0 for none. Index `num_classes` is the class "none given", which a row
             without
             class takes and classifier-free guidance trains (Ho & Salimans 2022).
+        embed: function (label, features) to (B, features).
     """
 
-    def __init__(self, features: int, width: int, num_classes: int = 0) -> None:
+    def __init__(
+        self, features: int, width: int, num_classes: int = 0, embed: Callable[[Tensor, int], Tensor] = sinusoidal
+    ) -> None:
         super().__init__()
-        self.features = features
+        self.features, self.embed = features, embed
         self.num_classes = num_classes
         self.perceptron = nn.Sequential(Linear(features, width), SiLU(), Linear(width, width))
         self.classes = nn.Embedding(num_classes + 1, width) if num_classes else None
 
     def forward(self, label: Tensor, classes: Tensor | None = None) -> Tensor:
         """(B,) float label and optional (B,) int64 classes to (B, width)."""
-        e = self.perceptron(sinusoidal(label, self.features))
+        e = self.perceptron(self.embed(label, self.features))
         if self.classes is None:
             if classes is not None:
                 raise ValueError("this network was built with num_classes = 0 and takes no classes")

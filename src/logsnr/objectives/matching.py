@@ -18,15 +18,22 @@ from logsnr.objectives.objective import Objective, Setting
 from logsnr.objectives.times import TimeLaw
 from logsnr.objectives.weights import Weight
 from logsnr.path import Path
-from logsnr.prediction import determinant
+from logsnr.prediction import Prediction, determinant
 
 
-class Matching(Objective):
-    """w(t) · mean over dimensions of |ε − ε̂|², for each example.
+def squared_eps_error(prediction: Prediction, x0: Tensor, eps: Tensor) -> Tensor:
+    """(ε − ε̂)², (B, *).
 
     The error is taken in what the network natively predicts and multiplied by (α/Δ)², exactly the error in ε: at low
     noise ε̂ of an x0-predicting network would be a difference of near-equal numbers.
     """
+    (a, b), level = prediction.direction, prediction.level
+    error = prediction.value - (over(a, x0) * x0 + over(b, x0) * eps)
+    return over((level.alpha / determinant(level, prediction.direction)) ** 2, error) * error**2
+
+
+class Matching(Objective):
+    """w(t) · mean over dimensions of |ε − ε̂|², for each example."""
 
     def __init__(self, path: Path, weight: Weight, times: TimeLaw) -> None:
         super().__init__()
@@ -42,11 +49,7 @@ class Matching(Objective):
         t, importance = self.times.draw(draws)
         level, eps = self.path.at(t), draws.normal("eps", x0)
         prediction = model(level.perturb(x0, eps), level, **condition)
-        a, b = prediction.direction
-        error = prediction.value - (over(a, x0) * x0 + over(b, x0) * eps)
-        to_eps = (level.alpha / determinant(level, prediction.direction)) ** 2
-        unweighted = over(to_eps, error) * error**2
-        unweighted = unweighted.reshape(len(x0), -1).mean(1)
+        unweighted = squared_eps_error(prediction, x0, eps).reshape(len(x0), -1).mean(1)
         weight = self.weight(self.path, level) * importance
         total = weight.to(unweighted) * unweighted
         return Loss(total, {"matching": total}, t, unweighted.detach())
