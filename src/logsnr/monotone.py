@@ -21,12 +21,17 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn import functional
 
 LINEAR_SHARE = 0.5  # of the least slope of m that l₁ takes
 OVERLAP = 4.0  # width of a logistic step in distances of neighbours
 NARROWEST = 1 / 256  # width of a logistic step in time
 SCALE = 1 / 64  # of γ̃ at the start: softplus is then about exp, and the optimiser changes weights by the same factors
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + eˣ); torch's own leaves the curve at x = 20, where the last eight digits of a double are still to come."""
+    return functional.softplus(x, threshold=40)
 
 
 def inverse_softplus(value: Tensor) -> Tensor:

@@ -24,10 +24,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from logsnr.betas import BETAS
-from logsnr.monotone import Monotone, inverse_softplus
+from logsnr.monotone import Monotone, inverse_softplus, softplus
 from logsnr.registry import lookup
 from logsnr.scales import SCALES, Scale
 

@@ -45,7 +45,7 @@ def test_overrides_win() -> None:
 
 
 def test_unknown_names_say_what_is_known() -> None:
-    with pytest.raises(ValueError, match="unknown network 'smal'; known: .*small.*, unet, mlp$"):
+    with pytest.raises(ValueError, match="unknown network 'smal'; known: .*small.*, unet, mlp"):
         build("smal", (1, 8, 8))
     with pytest.raises(ValueError, match="unknown option 'chanels' of network 'small'; known: channels, "):
         build("small", (1, 8, 8), chanels=8)

@@ -53,7 +53,7 @@ class VDMUNet(nn.Module):
         out_channels: C unless given.
         channels: of every block, and features of the label's embedding.
         depth: blocks down.
-        fourier: the n of V11; none for none. "auto" is for whoever knows the data to replace.
+        fourier: the n of V11. "auto" is for whoever knows the data to replace, and else none.
         label_range: the labels that become 0 and 1000 before they are embedded.
         base_measure: add x to the output (its first C channels), which is then what the network has to say beyond "all of it is noise".
         dropout: probability of dropping a feature inside a block while training.
@@ -68,7 +68,7 @@ class VDMUNet(nn.Module):
         out_channels: int | None = None,
         channels: int = 128,
         depth: int = 32,
-        fourier: Sequence[float] = (),
+        fourier: Sequence[float] | str = "auto",
         label_range: Sequence[float] = (-13.3, 5.0),
         base_measure: bool = True,
         dropout: float = 0.0,
@@ -78,11 +78,12 @@ class VDMUNet(nn.Module):
         if not 2 <= len(shape) <= 4 or min(channels - 1, depth) < 1:
             given = f"shape {tuple(shape)}, {channels} channels, depth {depth}"
             raise ValueError(f"VDM's U-Net takes (C, *spatial) with 1 to 3 spatial axes, channels > 1; got {given}")
-        if isinstance(fourier, str) or not label_range[0] < label_range[1]:
+        if (fourier != "auto" and isinstance(fourier, str)) or not label_range[0] < label_range[1]:
             raise ValueError(f"fourier = {fourier!r}, label_range = {label_range}; allowed: numbers n, and low < high")
         self.in_channels, rank = shape[0], len(shape) - 1
         out_channels = self.in_channels if out_channels is None else out_channels
-        self.fourier, self.checkpointing = tuple(fourier), checkpointing
+        self.fourier = () if isinstance(fourier, str) else tuple(fourier)
+        self.checkpointing = checkpointing
         self.base_measure, (self.low, high) = base_measure, label_range
         self.label_scale = 1000 / (high - self.low)
 
