@@ -84,15 +84,17 @@ def softmax_log_prob(lattice: Lattice, level: Tensor, p: Normal) -> Tensor:
     """
     widest = math.exp(float(p.log_var.detach().max())) / lattice.width**2
     reach = min(lattice.count - 1, math.ceil(0.5 + math.sqrt(0.25 - 2 * LEAST_LOG_RATIO * widest)))
-    count = min(lattice.count, 2 * reach + 1)
-    first = (lattice.nearest(p.mean) - reach).clamp(0, lattice.count - count)
+    count, nearest = min(lattice.count, 2 * reach + 1), lattice.nearest(p.mean)
+    first = (nearest - reach).clamp(0, lattice.count - count)
     number = first.unsqueeze(0) + torch.arange(count, device=level.device).reshape(-1, *(1,) * level.ndim)
+    off = p.mean - (lattice.low + lattice.width * nearest.to(p.mean))
 
-    def log_density(k: Tensor) -> Tensor:
-        value = lattice.low + lattice.width * k.to(p.mean)
-        return -0.5 * (value - p.mean) ** 2 * torch.exp(-p.log_var)
+    def log_ratio(k: Tensor) -> Tensor:
+        """log q(z₀|v_k)/q(z₀|v), v the nearest value: the difference of two squares as a product keeps its digits."""
+        further = lattice.width * (k - nearest).to(p.mean)
+        return -further * (0.5 * further - off) * torch.exp(-p.log_var)
 
-    return log_density(level) - torch.logsumexp(log_density(number), dim=0)
+    return log_ratio(level) - torch.logsumexp(log_ratio(number), dim=0)
 
 
 def softmax(lattice: Lattice) -> Decoder:
