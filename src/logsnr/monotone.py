@@ -30,7 +30,7 @@ SCALE = 1 / 64  # of γ̃ at the start: softplus is then about exp, and the opti
 
 
 def softplus(x: Tensor) -> Tensor:
-    """log(1 + eˣ); torch's own leaves the curve at x = 20, where the last eight digits of a double are still to come."""
+    """log(1 + eˣ); torch's own leaves the curve at x = 20, eight digits before a double ends."""
     return functional.softplus(x, threshold=40)
 
 
@@ -62,7 +62,7 @@ class Monotone(nn.Module):
 
     @torch.no_grad()
     def fit(self, shape: Callable[[Tensor], Tensor]) -> None:
-        """Start as a multiple of `shape`, an increasing function of float64 times with shape(0) = 0 and shape(1) = 1."""
+        """Start as a multiple of `shape`, an increasing function of float64 times, 0 at 0 and 1 at 1."""
         width = len(self.weight2)
         share = LINEAR_SHARE * shape(torch.linspace(0, 1, width, dtype=torch.float64)).diff().min() * (width - 1)
         share = share.clamp(max=LINEAR_SHARE)

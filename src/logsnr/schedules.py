@@ -8,8 +8,7 @@ forward-mode differentiation (`Path.slope`), never written down twice.
     BetaLinear  the γ whose log α is −½∫β, β = β₀ + (β₁ − β₀) t   Score SDE, eq. 32 (vp) and 29 (sub_vp)
     Cosine      log (1 − ᾱ)/ᾱ of Improved DDPM, eq. 17, bounded smoothly at ±the given log-SNR
     Table       T knots t_i = i/T, monotone cubic between them    DDPM, Improved DDPM, NCSN: any list of levels
-    Learned     γ₀ + (γ₁ − γ₀) s(t), s a monotone network from    VDM, appendix H: the ends exact, pinned or learned
-                exactly 0 to exactly 1
+    Learned     γ₀ + (γ₁ − γ₀) s(t), s a monotone network         VDM, appendix H: exact ends, pinned or learned
 
 `t_min` is the lowest time at a finite level. Below it lies only t = 0, the clean level (γ = −∞) of the schedules that
 reach it; a table has nothing between t = 0 and its first knot.
@@ -42,11 +41,9 @@ class NoiseSchedule(nn.Module, ABC):
         """γ at times `t` in [0, 1], any shape, float64 on the CPU for fixed schedules; −∞ at a clean t = 0."""
 
     def moving(self, t: Tensor, through: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """(γ, γ′) at times t, by forward differentiation.
-
-        through: applied to the two numbers that fix γ and γ′ once the ends are given; a fixed schedule has none.
-        """
-        return torch.func.jvp(self, (t,), (torch.ones_like(t),))
+        """(γ, γ′) at times t; `through` is applied to what is learned of them between the ends: here to nothing."""
+        gamma, slope = torch.func.jvp(self, (t,), (torch.ones_like(t),))[:2]
+        return gamma, slope
 
 
 class Linear(NoiseSchedule):
@@ -171,8 +168,8 @@ class Learned(NoiseSchedule):
         super().__init__()
         low = -13.3 + 2 * math.log(255 / (levels - 1)) if gamma_min is None else gamma_min
         if ends not in ("pinned", "learned") or not -math.inf < low < gamma_max < math.inf:
-            given = f"ends={ends!r}, gamma_min={low:.6g}, gamma_max={gamma_max}"
-            raise ValueError(f"{given}; allowed: ends pinned or learned, finite, gamma_min < gamma_max")
+            allowed = "allowed: ends pinned or learned, finite gamma_min < gamma_max"
+            raise ValueError(f"ends={ends!r}, gamma_min={low:.6g}, gamma_max={gamma_max}; {allowed}")
         self.interior, self.low = interior, low
         self.width = inverse_softplus(torch.tensor(gamma_max - low, dtype=torch.float64))
         self.shifts = nn.Parameter(torch.zeros(2)) if ends == "learned" else torch.zeros(2)
@@ -194,8 +191,9 @@ class Learned(NoiseSchedule):
 
     def moving(self, t: Tensor, through: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """(γ, γ′); `through` meets s(t) and s′(t), by which alone the interior's parameters act, and only they."""
-        shape, slope = torch.func.jvp(self.shape, (t,), (torch.ones_like(t),))
-        return torch.func.jvp(self.place, (through(shape),), (through(slope),))
+        shape, slope = torch.func.jvp(self.shape, (t,), (torch.ones_like(t),))[:2]
+        gamma, slope = torch.func.jvp(self.place, (through(shape),), (through(slope),))[:2]
+        return gamma, slope
 
 
 def _learned(

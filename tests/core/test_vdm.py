@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -209,7 +210,7 @@ def test_the_loss_can_be_taken_in_inference_mode() -> None:
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 49, 98, 103, 128, 253, 1000])
 def test_low_discrepancy_times_fall_once_into_each_interval_of_any_batch(batch: int) -> None:
-    """V10, on two ranks and in micro-batches alike. 49, 98, 103 and 253 are sizes at which arange(0, 1, 1/B) is too long."""
+    """V10, on two ranks and in micro-batches alike; at 49, 98, 103 and 253 arange(0, 1, 1/B) is too long."""
     law = Uniform(Linear(-6, 4))
     draws = Draws(3, 5, torch.arange(batch), batch)
     t = law.draw(draws).t
@@ -246,7 +247,7 @@ def test_more_steps_help_and_tend_to_the_information_between_the_ends(name: str)
     options = {"linear": {}, "cosine": {"max_log_snr": 7}, "learned": {"init": "cosine", "width": 64}}[name]
     path = Path(SCHEDULES[name](**options), vp)
     losses = [expected_diffusion(path, law, 2**k) for k in range(12)]
-    assert all(a > b for a, b in zip(losses, losses[1:], strict=False))
+    assert all(a > b for a, b in pairwise(losses))
     ends = [float(level.log_snr.detach().exp()) for level in (path.lowest, path.highest)]
     limit = 0.5 * sum(math.log((1 + v * ends[0]) / (1 + v * ends[1])) for v in (0.25, 0.04))
     assert losses[-1] > limit
@@ -284,7 +285,7 @@ def test_the_continuous_bound_knows_the_ends_of_the_schedule_alone() -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_two_schedules_with_the_same_ends_are_one_model(scale: str) -> None:
-    """V8: read at t̃ = SNR⁻¹(SNR(t)) with z̃ = (α̃/α) z, a model of one path is a model of the other, and costs the same."""
+    """V8: read at t̃ = SNR⁻¹(SNR(t)) with z̃ = (α̃/α) z, a model of one path is a model of the other."""
     first, second = Path(Cosine(max_log_snr=8), vp), Path(BetaLinear(3.0, 9.0, scale="vp"), SCALES[scale])
     gamma = torch.tensor([-4.0, -1.0, 2.0], dtype=torch.float64)
     one, other = first.at_gamma(gamma), second.at_gamma(gamma)

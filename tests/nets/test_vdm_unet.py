@@ -87,7 +87,9 @@ def test_fourier_features_have_periods_of_two_values_and_one(awaken: Awaken) -> 
     assert not torch.allclose(network(x[:, :1, :, :4].float(), LABEL), whole)
 
 
-@pytest.mark.parametrize(("levels", "octaves"), [(256, [7, 8]), (17, [3, 4]), (65536, [15, 16]), (2, [-1, 0]), (None, [])])
+@pytest.mark.parametrize(
+    ("levels", "octaves"), [(256, [7, 8]), (17, [3, 4]), (65536, [15, 16]), (2, [-1, 0]), (None, [])]
+)
 def test_the_features_follow_from_the_data(levels: int | None, octaves: list[int]) -> None:
     transform = Transform((1, 8, 8), levels, mean=() if levels else (0.0,), std=() if levels else (1.0,))
     record = run_build.network_record(resolve("vdm", []), (1, 8, 8), transform.lattice)

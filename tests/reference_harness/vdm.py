@@ -75,7 +75,7 @@ def gamma(reference: Reference) -> None:
 
 
 def lattice(reference: Reference) -> Lattice:
-    """Their data map 2(x + ½)/n − 1: the centres of n equal bins of [−1, 1], where the library has values at the ends."""
+    """Their data map 2(x + ½)/n − 1: the centres of n equal bins of [−1, 1]; the library has values at the ends."""
     count = reference.number("vocab_size")
     return Lattice(1 / count - 1, 2 / count, count)
 
@@ -94,7 +94,8 @@ def encdec(reference: Reference) -> None:
         z, variance = reference.read(f"z{match[1]}"), reference.read(match[0])
         reference.check(f"logprob{match[1]}", softmax(on)(x0, Normal(z, variance)), TOLERANCE)
         shown = z[: len(reference.recorded(f"logprobs{match[1]}"))]
-        each = [softmax_log_prob(on, torch.full_like(shown, k).long(), Normal(shown, variance)) for k in range(on.count)]
+        number = torch.zeros_like(shown).long()
+        each = [softmax_log_prob(on, number + k, Normal(shown, variance)) for k in range(on.count)]
         reference.check(f"logprobs{match[1]}", torch.stack(each, dim=-1), TOLERANCE)
 
 
@@ -249,9 +250,6 @@ def attention(state: dict[str, Tensor], read: Callable[[str], Tensor]) -> None:
     """q, k and v are one matrix here."""
     name = "mid.attn_1"
     put(state, "middle.1.norm", read(f"{name}/GroupNorm_0/scale"), read(f"{name}/GroupNorm_0/bias"))
-    kernels, biases = (
-        [read(f"{name}/{part}/{what}") for part in "qkv"]
-        for what in ("kernel", "bias")
-    )
+    kernels, biases = ([read(f"{name}/{part}/{what}") for part in "qkv"] for what in ("kernel", "bias"))
     put(state, "middle.1.qkv", torch.cat(kernels, dim=1), torch.cat(biases))
     put(state, "middle.1.out", read(f"{name}/proj_out/kernel"), read(f"{name}/proj_out/bias"))

@@ -55,7 +55,7 @@ class VDMUNet(nn.Module):
         depth: blocks down.
         fourier: the n of V11. "auto" is for whoever knows the data to replace, and else none.
         label_range: the labels that become 0 and 1000 before they are embedded.
-        base_measure: add x to the output (its first C channels), which is then what the network has to say beyond "all of it is noise".
+        base_measure: add x to the output (its first C channels): the network says what it knows beyond "all is noise".
         dropout: probability of dropping a feature inside a block while training.
         checkpointing: recompute each block in the backward pass.
     """
@@ -80,7 +80,8 @@ class VDMUNet(nn.Module):
             raise ValueError(f"VDM's U-Net takes (C, *spatial) with 1 to 3 spatial axes, channels > 1; got {given}")
         if (fourier != "auto" and isinstance(fourier, str)) or not label_range[0] < label_range[1]:
             raise ValueError(f"fourier = {fourier!r}, label_range = {label_range}; allowed: numbers n, and low < high")
-        self.in_channels, rank = shape[0], len(shape) - 1
+        self.in_channels, self.rank = shape[0], len(shape) - 1
+        rank = self.rank
         out_channels = self.in_channels if out_channels is None else out_channels
         self.fourier = () if isinstance(fourier, str) else tuple(fourier)
         self.checkpointing = checkpointing
@@ -99,8 +100,8 @@ class VDMUNet(nn.Module):
         self.head = nn.Sequential(group_norm(channels), SiLU(), zeroed(last))
 
     def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
-        if x.ndim != self.stem.weight.ndim or x.shape[1] != self.in_channels:
-            wanted = f"(B, {self.in_channels}{', *' * (self.stem.weight.ndim - 2)})"
+        if x.ndim != self.rank + 2 or x.shape[1] != self.in_channels:
+            wanted = f"(B, {self.in_channels}{', *' * self.rank})"
             raise ValueError(f"this network takes x of shape {wanted}; got {tuple(x.shape)}")
         e = self.embedding((label - self.low) * self.label_scale, classes)
         h = self.stem(torch.cat([x, fourier_features(x, self.fourier)], dim=1) if self.fourier else x)

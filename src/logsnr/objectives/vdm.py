@@ -42,7 +42,7 @@ UNITS: Mapping[str, Callable[[int], float]] = {
 class VDM(Objective):
     """The bound of each example, with one evaluation of the model.
 
-    steps: T, None for ∞. unit: of what is minimised and logged, "bits_per_dim" (as the authors do; of the size of a mean
+    steps: T, None for ∞. unit: of what is minimised and logged, "bits_per_dim" (the authors'; of the size of a mean
     squared error, so that learning rates carry over) or "nats". The unit is also that of L in 2 L g.
 
     ValueError for a table, which has no time between its knots, and for an unknown unit.

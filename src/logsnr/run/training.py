@@ -156,11 +156,12 @@ def _preview(session: Session) -> None:
     model = session.trainer.model.eval()
     trained = Trained(cast(Denoiser, model), config, transform, session.here, session.out, step, "as they are")
     index = torch.arange(min(PREVIEW_COUNT, trained.width))
-    options = {"sampler": "ddim", "steps": min(PREVIEW_STEPS, config.sample.steps), "seed": config.seed}
+    steps = min(PREVIEW_STEPS, config.sample.steps)
+    recipe = partial(trained.recipe, sampler="ddim", steps=steps, seed=config.seed)
     try:
-        raw = trained.sample_x0(index, recipe=trained.recipe(**options))
+        raw = trained.sample_x0(index, recipe=recipe())
         with session.trainer.averages.swap():  # a learned schedule is averaged too
-            averaged = trained.sample_x0(index, recipe=trained.recipe(**options))
+            averaged = trained.sample_x0(index, recipe=recipe())
         examples = transform.decode(torch.cat([raw, averaged]))
         save_grid(session.out / "previews" / f"step-{step:08d}.png", examples, transform, columns=len(index))
     except (ValueError, OSError) as error:
