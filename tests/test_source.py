@@ -24,6 +24,7 @@ FLOORS = [  # each may import what stands above it in this list, and its own flo
         "loss",
         "betas",
         "scales",
+        "monotone",
         "schedules",
         "nets",
         "data",

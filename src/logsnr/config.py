@@ -122,7 +122,10 @@ class MachineConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run. inputs: in which units the network sees x. variance: of the reverse kernel, for bound and sampler."""
+    """A run. inputs: in which units the network sees x. variance: of the reverse kernel, for bound and sampler.
+
+    bound: on the negative log-likelihood, by which the run is measured.
+    """
 
     recipe: str
     schedule: Part
@@ -131,6 +134,7 @@ class RunConfig:
     label: str
     variance: str
     inputs: Part = field(default_factory=lambda: Part("unit"))
+    bound: Part = field(default_factory=lambda: Part("chain"))
     data: DataConfig = field(default_factory=DataConfig)
     network: Part = field(default_factory=lambda: Part("auto"))
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)

@@ -84,6 +84,12 @@ def posterior(x: Tensor, x0: Tensor, t: Level, s: Level) -> Normal:
     return Normal(over(of_x, x) * x + over(of_x0, x) * x0, over(posterior_log_var(t, s), x))
 
 
+def prior_kl(x0: Tensor, highest: Level, prior_std: float) -> Tensor:
+    """KL(q(x_1|x0) ‖ N(0, prior_std² I)) in nats, (B,), at the highest level, () (F5). x0: (B, *)."""
+    noised = Normal(over(highest.alpha, x0) * x0, over(2 * highest.log_sigma, x0))
+    return noised.kl(Normal(torch.zeros_like(x0), torch.full_like(noised.log_var, prior_std).log() * 2))
+
+
 Between = Callable[[Prediction, Tensor, Tensor], Tensor]
 
 

@@ -77,6 +77,11 @@ class Path(nn.Module):
 
         return Slope(*torch.func.jvp(fields, (t,), (torch.ones_like(t),))[1])
 
+    def moving(self, t: Tensor, through: Callable[[Tensor], Tensor]) -> tuple[Level, Tensor]:
+        """The level at times t, () or (B,), and γ′; `through` sees what is learned of them (`NoiseSchedule.moving`)."""
+        gamma, slope = self.schedule.moving(t, through)
+        return self._level(t, gamma), slope
+
     def perturb(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """α_t x0 + σ_t ε (F1). x0, eps: (B, *) floating point; t: () or (B,)."""
         return self.at(t).perturb(x0, eps)

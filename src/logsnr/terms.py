@@ -18,13 +18,6 @@ from logsnr.level import Level, over
 from logsnr.prediction import Prediction
 
 
-def prior_nats(x0: Tensor, top: Level, prior_std: float) -> Tensor:
-    """KL(q(x_1|x0) ‖ N(0, prior_std² I)) at the highest level `top`, (B,) (F5)."""
-    noised = Normal(over(top.alpha, x0) * x0, over(2 * top.log_sigma, x0))
-    log_var = torch.full_like(noised.log_var, prior_std).log() * 2
-    return noised.kl(Normal(torch.zeros_like(x0), log_var))
-
-
 def step_nats(prediction: Prediction, x0: Tensor, s: Level, rule: Rule | Floored, decoder: Decoder) -> Tensor:
     """L_{t→s} for the prediction's level t, or −log p(x0|x_t) where s is clean; in nats, (B,).
 

@@ -159,6 +159,20 @@ def test_ddim_in_the_paper_s_symbols(eta: float, noise_variance: str) -> None:
         assert torch.allclose(step.x - step.mean, added.expand(5, 2), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize(("now", "then"), [(1.0, 0.9), (0.5, 0.49), (0.02, 0.0)])
+def test_the_sampler_of_vdm_in_the_paper_s_symbols(now: float, then: float) -> None:
+    """V12: the ancestral step with the small variance, down to the lowest level, where noise is still added."""
+    path = Path(Linear(-8, 4), SCALES["vp"])
+    t, s = path.at(now), path.at(then)
+    alpha2_t, alpha2_s = (1 / (1 + math.exp(-8 + 12 * time)) for time in (now, then))
+    c = 1 - math.exp(12 * (then - now))
+    eps = Oracle(TWO)(NOISE, t).eps
+    mean = math.sqrt(alpha2_s / alpha2_t) * (NOISE - math.sqrt(1 - alpha2_t) * c * eps)
+    step = Ancestral("small").step(Oracle(TWO), NOISE, t, s, noise=lambda name: torch.ones_like(NOISE))
+    assert torch.allclose(step.mean, mean, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(step.x - step.mean, torch.full_like(mean, math.sqrt((1 - alpha2_s) * c)), rtol=1e-9)
+
+
 def test_ddim_is_euler_s_method_for_x_over_alpha() -> None:
     t, s = DDPM.at(0.5), DDPM.at(0.4)
     step = DDIM().step(Oracle(TWO), NOISE, t, s, noise=lambda name: NOISE)

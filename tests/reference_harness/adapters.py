@@ -22,6 +22,7 @@ from . import (
     training,
     truths,
     variational,
+    vdm,
 )
 from .reference import Reference
 
@@ -46,6 +47,12 @@ ADAPTERS: dict[str, Adapter] = {
     r"iddpm_resampler": resampler.resampler,
     r"iddpm_ema": averages.iddpm_ema,
     r"ddpm_pesser": pesser.pesser,
+    r"vdm_gamma": vdm.gamma,
+    r"vdm_encdec": vdm.encdec,
+    r"vdm_features": vdm.features,
+    r"vdm_losses": vdm.losses,
+    r"vdm_sample": vdm.sample,
+    r"vdm_score_unet": vdm.score_unet,
     r"truth_mix\d+": truths.mix,
     r"truth_pf_ode": truths.pf_ode,
     r"truth_ddpm_single_gaussian": truths.ddpm_single_gaussian,

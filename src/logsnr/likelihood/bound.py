@@ -11,7 +11,9 @@ uniformly (a mean *without* the factor T is the classic error).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,10 +22,13 @@ from logsnr.data.transform import Lattice
 from logsnr.decoders import Decoder
 from logsnr.denoiser import Model
 from logsnr.draws import Draws
-from logsnr.kernels import Floored, Rule, floored
+from logsnr.kernels import Floored, Rule, floored, prior_kl
 from logsnr.level import Level
 from logsnr.loss import Loss
-from logsnr.terms import last_step, prior_nats, step_nats
+from logsnr.objectives import VDM, Objective, Setting, Uniform
+from logsnr.objectives.weights import simple
+from logsnr.path import Path
+from logsnr.terms import last_step, step_nats
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Bound:
 
     def prior(self, x0: Tensor) -> Tensor:
         """KL(q(x_1|x0) ‖ N(0, prior_std² I)) in nats, (B,) (F5)."""
-        return prior_nats(x0, self.grid[0], self.prior_std)
+        return prior_kl(x0, self.grid[0], self.prior_std)
 
     def term(self, model: Model, x0: Tensor, eps: Tensor, step: Tensor, **condition: Tensor) -> Tensor:
         """The term of step `step`, (B,) in 0 … S − 1 counted from the noise end, in nats, (B,)."""
@@ -85,3 +90,37 @@ def bound(grid: Level, prior_std: float, variance: str, decoder: Decoder) -> Bou
 def bound_for(grid: Level, prior_std: float, variance: str, lattice: Lattice | None) -> Bound:
     """The bound with the decoder that the data asks for (`terms.last_step`)."""
     return Bound(grid, prior_std, *last_step(grid, variance, lattice))
+
+
+class Estimator(Protocol):
+    """A bound on −log p(x0) that can be estimated without bias for each example, in nats, part by part."""
+
+    def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
+        """x0: (B, *) in model units."""
+        ...
+
+
+@dataclass(frozen=True)
+class LossBound:
+    """An objective in nats that is itself a bound."""
+
+    objective: Objective
+
+    def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
+        """x0: (B, *) in model units."""
+        loss: Loss = self.objective(model, x0, draws, **condition)
+        return loss
+
+
+def chain(path: Path, variance: str, lattice: Lattice | None, steps: int | None = None) -> Bound:
+    """The bound of `steps` steps that end clean: all T of a table, else 1000, unless told otherwise."""
+    return bound_for(path.grid(steps or path.schedule.steps or 1000), path.prior_std, variance, lattice)
+
+
+def vdm(path: Path, variance: str, lattice: Lattice | None, steps: int | None = None) -> LossBound:
+    """VDM's bound, in `steps` steps or continuous time, with its own decoder at the lowest level."""
+    setting = Setting(path, simple, Uniform(path.schedule), variance, lattice)
+    return LossBound(VDM(setting, steps, unit="nats"))
+
+
+BOUNDS: dict[str, Callable[..., Estimator]] = {"chain": chain, "vdm": vdm}

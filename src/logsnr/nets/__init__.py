@@ -25,3 +25,6 @@ from .refinenet import RefineNetOptions as RefineNetOptions
 from .sizes import SIZES as SIZES
 from .unet import UNet as UNet
 from .unet import UNetOptions as UNetOptions
+from .vdm_unet import VDMUNet as VDMUNet
+from .vdm_unet import fourier_features as fourier_features
+from .vdm_unet import positional as positional

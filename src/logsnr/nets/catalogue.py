@@ -21,8 +21,9 @@ from .ncsnpp import NCSNpp
 from .refinenet import RefineNet
 from .sizes import SIZES
 from .unet import UNet
+from .vdm_unet import VDMUNet
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "mlp": MLP}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "mlp": MLP, "vdm_unet": VDMUNet}
 NETWORKS |= {"ncsnpp": NCSNpp, "refinenet": RefineNet, "dit": DiT}
 
 

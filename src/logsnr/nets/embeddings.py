@@ -8,6 +8,7 @@ own pair; a small perceptron mixes them, and the class, when there is one, adds 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +64,7 @@ class FourierFeatures(nn.Module):
 
 
 class Conditioning(nn.Module):
-    """e = W₂ silu(W₁ sinusoidal(label)) + c[class]: one feature vector per example.
+    """e = W₂ silu(W₁ encode(label)) + c[class]: one feature vector per example.
 
     Args:
         features: features of the label, at least 2.
@@ -71,10 +72,17 @@ class Conditioning(nn.Module):
         num_classes: number of classes, 0 for none. Index `num_classes` is the class "none given", which a row
             without
             class takes and classifier-free guidance trains (Ho & Salimans 2022).
-        encode: another map of the label (B,) to (B, features), in the place of `sinusoidal`.
+        encode: another map of the label (B,) to (B, features), in the place of `sinusoidal`; a module or a function.
     """
 
-    def __init__(self, features: int, width: int, num_classes: int = 0, *, encode: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        features: int,
+        width: int,
+        num_classes: int = 0,
+        *,
+        encode: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.encode = encode
         self.features = features

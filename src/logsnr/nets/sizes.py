@@ -21,6 +21,16 @@ _UNET: dict[str, Any] = {
     "resample": "conv",
     "checkpointing": False,
 }
+_VDM: dict[str, Any] = {
+    "network": "vdm_unet",
+    "channels": 32,
+    "depth": 2,
+    "fourier": "auto",
+    "label_range": [-13.3, 5.0],
+    "base_measure": True,
+    "dropout": 0.0,
+    "checkpointing": False,
+}
 _MLP: dict[str, Any] = {"network": "mlp", "width": 256, "blocks": 3, "dropout": 0.0}
 _NCSNPP: dict[str, Any] = {
     "network": "ncsnpp",
@@ -72,6 +82,11 @@ SIZES: dict[str, dict[str, Any]] = {
     # Ho et al. 2020, appendix B: 35.7 million parameters.
     "ddpm-cifar10": _UNET
     | {"channels": 128, "multipliers": [1, 2, 2, 2], "attention": [2], "dropout": 0.1, "scale_shift": False},
+    "vdm-tiny": _VDM | {"channels": 16, "depth": 1},
+    "vdm-digits": _VDM,
+    "vdm-small": _VDM | {"channels": 48, "depth": 4},
+    # Kingma et al. 2021, appendix B.1: 32 blocks of 128 channels.
+    "vdm-cifar10": _VDM | {"channels": 128, "depth": 32, "dropout": 0.1},
     "mlp-tiny": _MLP | {"width": 64, "blocks": 2},
     "mlp-small": _MLP,
     "mlp-base": _MLP | {"width": 512, "blocks": 6},

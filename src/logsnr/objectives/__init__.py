@@ -12,8 +12,9 @@ from logsnr.objectives.times import TimeLaw as TimeLaw
 from logsnr.objectives.times import Uniform as Uniform
 from logsnr.objectives.variational import VLB as VLB
 from logsnr.objectives.variational import Hybrid as Hybrid
+from logsnr.objectives.vdm import VDM as VDM
 from logsnr.objectives.weights import WEIGHTS as WEIGHTS
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {"matching": Matching.of}
-OBJECTIVES |= {"vlb": VLB.of, "hybrid": Hybrid.of}
+OBJECTIVES |= {"vlb": VLB.of, "hybrid": Hybrid.of, "vdm": VDM}
 TIMES |= {"loss_second_moment": LossSecondMoment}

@@ -21,16 +21,20 @@ from logsnr.path import Path
 from logsnr.prediction import Prediction, determinant
 
 
-def noise_error(prediction: Prediction, x0: Tensor, eps: Tensor) -> Tensor:
-    """Mean over dimensions of |ε − ε̂|² at x_t = α x0 + σ ε, (B,).
+def squared_eps_error(prediction: Prediction, x0: Tensor, eps: Tensor) -> Tensor:
+    """(ε − ε̂)² at x_t = α x0 + σ ε, (B, *).
 
     The error is taken in what the network natively predicts and multiplied by (α/Δ)², exactly the error in ε: at low
     noise ε̂ of an x0-predicting network would be a difference of near-equal numbers.
     """
     (a, b), level = prediction.direction, prediction.level
     error = prediction.value - (over(a, x0) * x0 + over(b, x0) * eps)
-    to_eps = (level.alpha / determinant(level, prediction.direction)) ** 2
-    return (over(to_eps, error) * error**2).reshape(len(x0), -1).mean(1)
+    return over((level.alpha / determinant(level, prediction.direction)) ** 2, error) * error**2
+
+
+def noise_error(prediction: Prediction, x0: Tensor, eps: Tensor) -> Tensor:
+    """Mean over dimensions of (ε − ε̂)², (B,)."""
+    return squared_eps_error(prediction, x0, eps).reshape(len(x0), -1).mean(1)
 
 
 class Matching(Objective):

@@ -22,7 +22,7 @@ from logsnr.data.transform import Lattice
 from logsnr.decoders import Decoder
 from logsnr.denoiser import Model
 from logsnr.draws import Draws
-from logsnr.kernels import Floored, Rule, named_rule
+from logsnr.kernels import Floored, Rule, named_rule, prior_kl
 from logsnr.level import Level
 from logsnr.loss import Loss, bits_per_dim
 from logsnr.objectives.matching import noise_error
@@ -31,7 +31,7 @@ from logsnr.objectives.times import TimeLaw
 from logsnr.objectives.weights import Weight
 from logsnr.path import Path
 from logsnr.prediction import Prediction
-from logsnr.terms import last_step, prior_nats, step_nats
+from logsnr.terms import last_step, step_nats
 
 STEPS = 1000  # of the chain where the schedule is continuous
 
@@ -64,7 +64,7 @@ class Chain:
 
     def prior(self, x0: Tensor) -> Tensor:
         """The prior's term in nats, (B,)."""
-        return prior_nats(x0, self.grid[0], self.path.prior_std)
+        return prior_kl(x0, self.grid[0], self.path.prior_std)
 
 
 def chain(path: Path, variance: str, lattice: Lattice | None, num_steps: int | None = None) -> Chain:

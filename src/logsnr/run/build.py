@@ -7,7 +7,9 @@ own signature, so a newcomer's part is configurable the moment it is registered.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ from logsnr.config import RunConfig
 from logsnr.data.transform import Lattice
 from logsnr.denoiser import INPUTS, LABELS, Denoiser
 from logsnr.kernels import named_rule
+from logsnr.likelihood import BOUNDS, Estimator
 from logsnr.objectives import OBJECTIVES, TIMES, WEIGHTS, Setting, Task
 from logsnr.path import SPACINGS, Path
 from logsnr.prediction import TARGETS, determinant
@@ -72,19 +75,41 @@ def with_default(registry: Mapping[str, Callable[..., Any]], part: Part, what: s
     return Part(part.name, {**{key: value for key, value in known.items() if key in asked}, **part.options})
 
 
-def network_record(config: RunConfig, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Everything that a checkpoint must know to build the network again, for data of this shape."""
+def fitted(config: RunConfig, lattice: Lattice | None) -> RunConfig:
+    """The configuration with the schedule told how many values the data has, if it asks."""
+    known = {} if lattice is None else {"levels": lattice.count}
+    return replace(config, schedule=with_default(SCHEDULES, config.schedule, "schedule", **known))
+
+
+def octaves(lattice: Lattice | None) -> list[int]:
+    """n of the Fourier features sin 2ⁿπz, cos 2ⁿπz with periods of two and one distance of the data's values (V11).
+
+    7 and 8 for 256 values (VDM, appendix C), 3 and 4 for 17; none for continuous data.
+    """
+    if lattice is None:
+        return []
+    one = round(math.log2(2 / lattice.width))
+    return [one - 1, one]
+
+
+def network_record(config: RunConfig, shape: tuple[int, ...], lattice: Lattice | None = None) -> dict[str, Any]:
+    """Everything that a checkpoint must know to build the network again, for data of this shape and lattice."""
     taken = {"shape", "num_classes", "out_channels"} & config.network.options.keys()
     if taken:
         raise ValueError(f"network.{min(taken)} follows from the data and the target; allowed: the size's own options")
     # a variance that the network has a say in needs a second half of its output
     out_channels = shape[0] * (2 if named_rule(config.variance).spread else 1)
-    return nets.configure(network_name(config, shape), shape, out_channels=out_channels, **config.network.options)
+    record = nets.configure(network_name(config, shape), shape, out_channels=out_channels, **config.network.options)
+    return {key: octaves(lattice) if (key, value) == ("fourier", "auto") else value for key, value in record.items()}
 
 
 def network_name(config: RunConfig, shape: tuple[int, ...]) -> str:
-    """The configured size, or for "auto" the one that suits data of this shape."""
-    return nets.default_size(shape) if config.network.name == "auto" else config.network.name
+    """The configured size, or for "auto" and "KIND-auto" the one (of that kind) that suits data of this shape."""
+    kind, hyphen, auto = config.network.name.rpartition("-")
+    if auto != "auto":
+        return config.network.name
+    size = nets.default_size(shape)
+    return kind + hyphen + size if kind + hyphen + size in nets.SIZES else size
 
 
 def denoiser(config: RunConfig, network: Mapping[str, Any], autocast: torch.dtype | None = None) -> Denoiser:
@@ -114,6 +139,11 @@ def _setting(config: RunConfig, process: Path, lattice: Lattice | None) -> Setti
     return Setting(process, bind(WEIGHTS, config.objective.weight, "weight", 2), times, config.variance, lattice)
 
 
+def bound(config: RunConfig, process: Path, lattice: Lattice | None) -> Estimator:
+    """The bound by which a run on data of that lattice is measured."""
+    return make(BOUNDS, config.bound, "bound", process, config.variance, lattice)
+
+
 def sampler_part(part: Part, variance: str) -> Part:
     """A sampler with its options; one with a reverse variance takes the model's unless told otherwise."""
     return with_default(SAMPLERS, part, "sampler", variance=variance)
@@ -136,6 +166,7 @@ def check_spread(part: Part, variance: str) -> None:
             )
 
 
+@torch.no_grad()
 def check(config: RunConfig, lattice: Lattice | None) -> None:
     """ValueError if some part of the configuration cannot be built, without building the network."""
     process = path(config)
@@ -150,6 +181,7 @@ def check(config: RunConfig, lattice: Lattice | None) -> None:
             f"variance {config.variance!r} is learned and loss {config.objective.loss.name!r} does not teach it; "
             "allowed: the loss hybrid or vlb, or variance small or large"
         )
+    bound(config, process, lattice)
     part = sampler_part(config.sample.sampler, config.variance)
     sampler(part, process)
     check_spread(part, config.variance)

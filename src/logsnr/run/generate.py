@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from logsnr.denoiser import Model
-from logsnr.level import Level
+from logsnr.level import Level, over
 from logsnr.path import Path
 from logsnr.records import Part
 from logsnr.samplers import Sampler, Step, prior, seeded, simulate
@@ -72,5 +72,6 @@ def generate(
         for step in chunk(recipe, model(rows), rows):
             final = step
             advance(len(rows))
-        made[start : start + size] = final.x[: len(rows)].cpu()
+        # a chain that ends at the lowest level ends in z_0, whose nearest value of the data is that of z_0/α_0
+        made[start : start + size] = (final.x / over(final.level.alpha.detach(), final.x))[: len(rows)].cpu()
     return made

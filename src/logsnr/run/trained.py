@@ -15,7 +15,7 @@ from logsnr.config import RunConfig, from_dict
 from logsnr.data import Dataset, Transform
 from logsnr.denoiser import Clipped, Denoiser, Model
 from logsnr.draws import Draws
-from logsnr.likelihood import Bound, bound_for
+from logsnr.likelihood import Estimator
 from logsnr.records import Part
 from logsnr.run import build, edit
 from logsnr.run.generate import Recipe, default_width, generate
@@ -112,11 +112,9 @@ class Trained:
             **{"sampler": "ddim", "eta": 0.0, "noise_variance": "small", "end": "clean", **options}, steps=steps
         )
 
-    def bound(self) -> Bound:
-        """The variational bound of the run's own chain: all T steps, its reverse variance, the data's decoder."""
-        path = self.model.path
-        grid = path.grid(path.schedule.steps or 1000)
-        return bound_for(grid, path.prior_std, self.config.variance, self.transform.lattice)
+    def bound(self) -> Estimator:
+        """The bound that the configuration names: of the run's chain with all T steps, or its own loss."""
+        return build.bound(self.config, self.model.path, self.transform.lattice)
 
     @torch.inference_mode()
     def bound_nats(self, data: Dataset, *, seed: int = 0, repeats: int = 1) -> dict[str, Tensor]:

@@ -156,14 +156,13 @@ def _preview(session: Session) -> None:
     config, step, transform = session.config, session.trainer.step, session.data.transform
     model = session.trainer.model.eval()
     trained = Trained(cast(Denoiser, model), config, transform, session.here, session.out, step, "as they are")
-    recipe = trained.recipe(
-        sampler="ddim", steps=min(PREVIEW_STEPS, sum(section_counts(config.sample.steps))), seed=config.seed
-    )
-    index = torch.arange(min(PREVIEW_COUNT, recipe.width))
+    index = torch.arange(min(PREVIEW_COUNT, trained.width))
+    steps = min(PREVIEW_STEPS, sum(section_counts(config.sample.steps)))
+    recipe = partial(trained.recipe, sampler="ddim", steps=steps, seed=config.seed)
     try:
-        raw = trained.sample_x0(index, recipe=recipe)
-        with session.trainer.averages.swap():
-            averaged = trained.sample_x0(index, recipe=recipe)
+        raw = trained.sample_x0(index, recipe=recipe())
+        with session.trainer.averages.swap():  # a learned schedule is averaged too
+            averaged = trained.sample_x0(index, recipe=recipe())
         examples = transform.decode(torch.cat([raw, averaged]))
         save_grid(session.out / "previews" / f"step-{step:08d}.png", examples, transform, columns=len(index))
     except (ValueError, OSError) as error:
