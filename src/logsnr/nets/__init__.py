@@ -7,12 +7,14 @@ has the batch and the spatial axes of x.
 from .blocks import Attention as Attention
 from .blocks import ResBlock as ResBlock
 from .catalogue import NETWORKS as NETWORKS
+from .catalogue import OUTPUTS as OUTPUTS
 from .catalogue import build as build
 from .catalogue import configure as configure
 from .catalogue import construct as construct
 from .catalogue import default_size as default_size
 from .embeddings import Conditioning as Conditioning
 from .embeddings import sinusoidal as sinusoidal
+from .energy import Energy as Energy
 from .mlp import MLP as MLP
 from .sizes import SIZES as SIZES
 from .unet import UNet as UNet

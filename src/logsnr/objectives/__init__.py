@@ -5,10 +5,12 @@ from collections.abc import Callable
 from logsnr.objectives.matching import Matching as Matching
 from logsnr.objectives.objective import Objective as Objective
 from logsnr.objectives.objective import Setting as Setting
+from logsnr.objectives.sliced import Sliced as Sliced
+from logsnr.objectives.sliced import sliced_score_matching as sliced_score_matching
 from logsnr.objectives.task import Task as Task
 from logsnr.objectives.times import TIMES as TIMES
 from logsnr.objectives.times import TimeLaw as TimeLaw
 from logsnr.objectives.times import Uniform as Uniform
 from logsnr.objectives.weights import WEIGHTS as WEIGHTS
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"matching": Matching.of}
+OBJECTIVES: dict[str, Callable[..., Objective]] = {"matching": Matching.of, "sliced": Sliced}

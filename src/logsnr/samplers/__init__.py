@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from logsnr.samplers.ancestral import Ancestral as Ancestral
+from logsnr.samplers.annealed import AnnealedLangevin as AnnealedLangevin
 from logsnr.samplers.ddim import DDIM as DDIM
+from logsnr.samplers.interpolation import turned as turned
 from logsnr.samplers.loop import Noise as Noise
 from logsnr.samplers.loop import Sampler as Sampler
 from logsnr.samplers.loop import Step as Step
@@ -12,4 +14,4 @@ from logsnr.samplers.loop import prior as prior
 from logsnr.samplers.loop import seeded as seeded
 from logsnr.samplers.loop import simulate as simulate
 
-SAMPLERS: dict[str, Callable[..., Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}
+SAMPLERS: dict[str, Callable[..., Sampler]] = {"ancestral": Ancestral, "ddim": DDIM, "annealed_langevin": AnnealedLangevin}
