@@ -38,7 +38,7 @@ def ncsnv2() -> dict[str, Any]:
         "variance": "small",
         "objective": {"loss": "matching", "weight": "simple", "times": {"name": "uniform"}},
         "sample": {
-            "sampler": {"name": "annealed_langevin", "n_steps": 5, "step_size": 6e-5},
+            "sampler": {"name": "annealed_langevin", "n_steps": 5, "step_size": 9.4e-5},
             "steps": 22,
             "clip": False,
         },

@@ -9,6 +9,8 @@ The gradient is taken inside the forward pass, also where the caller has gradien
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -32,12 +34,16 @@ class Energy(nn.Module):
         return -(x * y).flatten(1).sum(1)
 
     def forward(self, x: Tensor, label: Tensor, **condition: Tensor) -> Tensor:
-        train = torch.is_grad_enabled()
-        # attention by its definition: the fused kernels have no second derivative
-        with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            at = x if train else x.clone().detach()  # a graph cannot keep tensors of inference mode
-            at = at if at.requires_grad else at.detach().requires_grad_()
-            given = {key: value.clone() for key, value in condition.items()}
-            energy = self.energy(at, label.clone(), **given)
-            (gradient,) = torch.autograd.grad(energy.sum(), at, create_graph=train)
-        return -gradient if train else -gradient.detach()
+        # copies: a graph cannot keep tensors of inference mode
+        label, condition = label.clone(), {key: value.clone() for key, value in condition.items()}
+        return minus_gradient(lambda at: self.energy(at, label, **condition), x)
+
+
+def minus_gradient(energy: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """−∇ₓ Σ energy(x), the shape of x (B, *), for an energy of each example, (B,); differentiable where gradients are."""
+    train = torch.is_grad_enabled()
+    # attention by its definition: the fused kernels have no second derivative
+    with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        at = x if train and x.requires_grad else x.clone().detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(energy(at).sum(), at, create_graph=train)
+    return -gradient if train else -gradient.detach()

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from logsnr.objectives.matching import Matching as Matching
 from logsnr.objectives.objective import Objective as Objective
 from logsnr.objectives.objective import Setting as Setting
+from logsnr.objectives.simulated import ProcessScore as ProcessScore
+from logsnr.objectives.simulated import Simulated as Simulated
 from logsnr.objectives.sliced import Sliced as Sliced
 from logsnr.objectives.sliced import sliced_score_matching as sliced_score_matching
 from logsnr.objectives.task import Task as Task

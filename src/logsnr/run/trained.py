@@ -37,16 +37,16 @@ class Trained:
     weights: str
 
     def recipe(self, *, sampler: str | None = None, steps: int | None = None, seed: int = 0, **options: Any) -> Recipe:
-        """How `sample` makes examples: the run's own defaults, overridden. options: of the sampler, and `spacing`."""
+        """How `sample` makes examples: the run's own defaults, overridden. options: of the sampler, `spacing`, `end`."""
         chosen = self.config.sample
         part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
-        spacing = options.pop("spacing", chosen.spacing)
+        spacing, end = options.pop("spacing", chosen.spacing), options.pop("end", chosen.end)
         part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance)
         return Recipe(
             path=self.model.path,
             part=part,
             sampler=build.sampler(part, self.model.path),
-            grid=self.model.path.grid(chosen.steps if steps is None else steps, chosen.end, spacing),
+            grid=self.model.path.grid(chosen.steps if steps is None else steps, end, spacing),
             shape=self.transform.shape,
             width=self.width,
             seed=seed,
