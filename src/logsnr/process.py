@@ -61,6 +61,10 @@ class Process:
             )
         raise AttributeError(f"'Process' has no attribute {name!r}")
 
+    def times(self, u: Tensor) -> Tensor:
+        """t_min + (1 − t_min) u² for u in [0, 1]: closer together near the data, where the score is large."""
+        return self.t_min + (1 - self.t_min) * u**2
+
     def simulate(self, x0: Tensor, t: Tensor, draws: Draws) -> Tensor:
         """A sample of x_t given x0 (B, *), each example at its own t (B,), float64: `steps` steps of t/steps."""
         x, dt = x0, t / self.steps
@@ -77,12 +81,8 @@ class Process:
 
 
 def reverse(process: Process, score: Score, x: Tensor, steps: int, draws: Draws) -> Iterator[Tensor]:
-    """The states (B, *) of the reverse SDE from x at t = 1 down to t_min, after each of `steps` steps.
-
-    Times are quadratic, t ∝ u²: the score grows towards the data.
-    """
-    u = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-    times = process.t_min + (1 - process.t_min) * u**2
+    """The states (B, *) of the reverse SDE from x at t = 1 down to t_min, after each of `steps` steps."""
+    times = process.times(torch.linspace(1, 0, steps + 1, dtype=torch.float64))
     for n in range(steps):
         t = times[n].expand(len(x))
         drift = reverse_drift(process.dynamics, score(x, t), x, t)

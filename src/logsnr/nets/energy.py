@@ -34,9 +34,11 @@ class Energy(nn.Module):
         return -(x * y).flatten(1).sum(1)
 
     def forward(self, x: Tensor, label: Tensor, **condition: Tensor) -> Tensor:
-        # copies: a graph cannot keep tensors of inference mode
-        label, condition = label.clone(), {key: value.clone() for key, value in condition.items()}
-        return minus_gradient(lambda at: self.energy(at, label, **condition), x)
+        def energy(at: Tensor) -> Tensor:
+            # copies: a graph cannot keep tensors of inference mode
+            return self.energy(at, label.clone(), **{key: value.clone() for key, value in condition.items()})
+
+        return minus_gradient(energy, x)
 
 
 def minus_gradient(energy: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

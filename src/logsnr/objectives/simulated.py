@@ -34,7 +34,7 @@ class ProcessScore(nn.Module):
 
 
 class Simulated(nn.Module):
-    """(score, x0, draws) → Loss on x_t simulated from x0; the law of t is uniform and stratified on [t_min, 1]."""
+    """(score, x0, draws) → Loss on x_t simulated from x0; the root of t is uniform and stratified, as the reverse steps are."""
 
     def __init__(self, process: Process, projections: str = "rademacher", count: int = 1) -> None:
         super().__init__()
@@ -45,8 +45,7 @@ class Simulated(nn.Module):
 
     def forward(self, score: nn.Module, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
         """x0: (B, *) float in model units. score: (x, t) → (B, *)."""
-        t_min = self.process.t_min
-        t = t_min + (1 - t_min) * draws.stratified("t")
+        t = self.process.times(draws.stratified("t"))
         x = self.process.simulate(x0, t, draws)
         vectors = torch.stack([self.project(draws.normal(f"projection/{i}", x0)) for i in range(self.count)])
         terms = sliced_score_matching(lambda y: score(y, t, **condition), x, vectors)
