@@ -29,25 +29,30 @@ from logsnr.objectives import ProcessScore, Simulated
 from logsnr.pictures import save_grid
 from logsnr.process import Process, reverse
 
-RATE, BARRIER, MINIMUM = 3.0, 1.5, 0.8
+RATE, MINIMUM, SHARPNESS, TEMPERATURE = 3.0, 0.8, 3.0, 0.2
 
 
-def double_well(rate: float = RATE) -> Process:
-    """U(x) = Σ_i h (x_i²/m² − 1)²: in every coordinate two minima at ±m and a barrier of h between them."""
+def potential(x: Tensor) -> Tensor:
+    """U(x) = (x²/2 − (m/b) log cosh bx)/τ for each coordinate: minima near ±m, and a parabola far out."""
+    return (x**2 / 2 - MINIMUM / SHARPNESS * torch.log(torch.cosh(SHARPNESS * x))) / TEMPERATURE
+
+
+def double_well() -> Process:
+    """f = −r U′(x) = −(r/τ)(x − m tanh bx), g² = 2r."""
     return Process(
         Dynamics(
-            drift=lambda x, t: -rate * 4 * BARRIER / MINIMUM**2 * x * (x**2 / MINIMUM**2 - 1),
-            diffusion=lambda t: torch.full_like(t, (2 * rate) ** 0.5),
+            drift=lambda x, t: -RATE / TEMPERATURE * (x - MINIMUM * torch.tanh(SHARPNESS * x)),
+            diffusion=lambda t: torch.full_like(t, (2 * RATE) ** 0.5),
         ),
-        steps=60,
+        steps=100,
         t_min=2e-4,
     )
 
 
 def boltzmann(draws: Draws, like: Tensor) -> Tensor:
     """Draws from exp(−U), coordinate by coordinate, by the inverse of its distribution function on a fine grid."""
-    grid = torch.linspace(-3, 3, 4001, dtype=torch.float64)
-    cumulated = torch.exp(-BARRIER * (grid**2 / MINIMUM**2 - 1) ** 2).cumsum(0)
+    grid = torch.linspace(-4, 4, 8001, dtype=torch.float64)
+    cumulated = torch.exp(-potential(grid)).cumsum(0)
     place = torch.searchsorted(cumulated / cumulated[-1], draws.uniform("prior", tuple(like.shape[1:])))
     return grid[place.clamp(max=len(grid) - 1)].to(like)
 
@@ -69,7 +74,7 @@ def fit(score: ProcessScore, batch: Callable[[int], Tensor], seconds: float, ste
         for group in optimizer.param_groups:
             group["lr"] = lr * 0.5 * (1 + np.cos(np.pi * progress)) * min(1, (step + 1) / 100)
         optimizer.step()
-    print(f"{step} steps in {time.monotonic() - started:.0f} s, loss {float(loss):.3f}", flush=True)
+    print(f"{step} steps in {time.monotonic() - started:.0f} s, loss {loss.item():.3f}", flush=True)
     return score.eval().requires_grad_(False)
 
 
@@ -96,8 +101,8 @@ def plane(seconds: float, steps: int = 1500) -> dict[str, float]:
     law = TOYS["two"]()
     torch.manual_seed(0)
     score = ProcessScore(nets.build("mlp-tiny", (2,), width=96), double_well())
-    fit(score, lambda step: law.sample(512, seed=step).float(), seconds, steps, lr=3e-3)
-    samples = generate(score, 10_000, (2,), 400)
+    fit(score, lambda step: law.sample(1024, seed=step).float(), seconds, steps, lr=3e-3)
+    samples = generate(score, 4000, (2,), 250)
     return {"total_variation": total_variation(law, samples)}
 
 

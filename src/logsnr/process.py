@@ -27,6 +27,7 @@ from logsnr.dynamics import Dynamics, reverse_drift
 from logsnr.level import over
 
 Score = Callable[[Tensor, Tensor], Tensor]  # (x (B, *), t (B,)) → ∇log p_t(x), (B, *)
+_NUMBERS_A_DRAW = 4096
 CLOSED_FORMS = frozenset(
     {"at", "at_gamma", "slope", "perturb", "time_of", "time_of_level", "grid", "lowest", "highest", "prior_std",
      "schedule", "scale"}
@@ -68,11 +69,18 @@ class Process:
     def simulate(self, x0: Tensor, t: Tensor, draws: Draws) -> Tensor:
         """A sample of x_t given x0 (B, *), each example at its own t (B,), float64: `steps` steps of t/steps."""
         x, dt = x0, t / self.steps
-        for n in range(self.steps):
+        for n, noise in enumerate(self._noises(x0, draws)):
             now = n * dt
-            noise = draws.normal(f"process/{n}", x0)
             x = euler_maruyama(x, self.dynamics.drift(x, now), self.dynamics.diffusion(now), dt, noise)
         return x
+
+    def _noises(self, like: Tensor, draws: Draws) -> Iterator[Tensor]:
+        """Normals (B, *) for each step, many steps to a draw where examples are small: a draw has a price of its own."""
+        block = max(1, _NUMBERS_A_DRAW // max(1, like[0].numel()))
+        for first in range(0, self.steps, block):
+            count = min(block, self.steps - first)
+            shape = (len(like), count, *like.shape[1:])
+            yield from draws.normal(f"process/{first}", like.new_empty(shape)).unbind(1)
 
     def noise_std(self, t: Tensor) -> Tensor:
         """√∫₀ᵗ g², the std of x_t − x0 if there were no drift, by the midpoint rule; the scale of the score at small t."""

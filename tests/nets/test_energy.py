@@ -16,6 +16,8 @@ from logsnr.nets import Energy, build, configure, construct
 from logsnr.objectives import WEIGHTS, Matching, Uniform
 from logsnr.path import Path
 from logsnr.prediction import TARGETS
+from logsnr.records import Part
+from logsnr.run.build import sampler
 from logsnr.samplers import SAMPLERS, prior, seeded, simulate
 from logsnr.scales import ve
 from logsnr.schedules import geometric
@@ -91,8 +93,8 @@ def test_it_learns_by_matching_and_every_sampler_runs_it() -> None:
     model.eval()
     like = torch.empty(256, 2)
     noise = seeded(1, torch.arange(256), like)
-    for name, sampler in SAMPLERS.items():
-        made = sampler(path) if name == "annealed_langevin" else sampler()
+    for name in SAMPLERS:
+        made = sampler(Part(name), path)
         with torch.inference_mode():
             *_, end = simulate(made, model, prior(path, noise), path.grid(30), noise=noise)
         near = ((end.x.unsqueeze(1) - law.means.float()).norm(dim=2) < 0.7).double().mean(0)
