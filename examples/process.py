@@ -58,8 +58,8 @@ def boltzmann(draws: Draws, like: Tensor) -> Tensor:
 
 
 def fit(score: ProcessScore, batch: Callable[[int], Tensor], seconds: float, steps: int, lr: float) -> ProcessScore:
-    """Adam with a cosine decay and an average of the last weights; `batch(step)` gives x0 (B, *)."""
-    objective, average = Simulated(score.process), None
+    """Adam with a cosine decay, until `seconds` or `steps` are over; `batch(step)` gives x0 (B, *)."""
+    objective = Simulated(score.process)
     optimizer = torch.optim.Adam(score.parameters(), lr=lr)
     started = time.monotonic()
     for step in range(steps):

@@ -75,7 +75,7 @@ class Process:
         return x
 
     def _noises(self, like: Tensor, draws: Draws) -> Iterator[Tensor]:
-        """Normals (B, *) for each step, many steps to a draw where examples are small: a draw has a price of its own."""
+        """Normals (B, *) for each step, many steps to a draw where examples are small: each draw has a price."""
         block = max(1, _NUMBERS_A_DRAW // max(1, like[0].numel()))
         for first in range(0, self.steps, block):
             count = min(block, self.steps - first)
@@ -83,7 +83,7 @@ class Process:
             yield from draws.normal(f"process/{first}", like.new_empty(shape)).unbind(1)
 
     def noise_std(self, t: Tensor) -> Tensor:
-        """√∫₀ᵗ g², the std of x_t − x0 if there were no drift, by the midpoint rule; the scale of the score at small t."""
+        """√∫₀ᵗ g² by the midpoint rule: the std of x_t − x0 without drift, 1/the size of the score at small t."""
         middle = (torch.arange(self.steps, dtype=t.dtype) + 0.5) / self.steps
         return (t * (self.dynamics.diffusion(t.unsqueeze(-1) * middle) ** 2).mean(-1)).sqrt()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import sys
 from importlib import util
 from pathlib import Path as File
@@ -208,6 +209,17 @@ def test_the_double_well_is_not_affine_and_its_boltzmann_law_is_stationary() -> 
         assert float(last / first) == pytest.approx(1, abs=0.1)
     assert float((end > 0).double().mean()) == pytest.approx(0.5, abs=0.02)
     assert math.isclose(float(start.mean()), 0, abs_tol=0.03)
+
+
+def test_the_document_s_own_code_runs() -> None:
+    text = (File(__file__).parents[2] / "docs" / "families" / "process.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    names: dict[str, object] = {}
+    exec(compile(code, "process.md", "exec"), names)
+    samples = names["samples"]
+    assert isinstance(samples, Tensor)
+    assert samples.shape == (64, 2)
+    assert samples.isfinite().all()
 
 
 @pytest.mark.slow

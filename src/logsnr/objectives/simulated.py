@@ -34,7 +34,7 @@ class ProcessScore(nn.Module):
 
 
 class Simulated(nn.Module):
-    """(score, x0, draws) → Loss on x_t simulated from x0; the root of t is uniform and stratified, as the reverse steps are."""
+    """(score, x0, draws) → Loss on x_t simulated from x0, at times of `process.times` of a stratified uniform u."""
 
     def __init__(self, process: Process, projections: str = "rademacher", count: int = 1) -> None:
         super().__init__()

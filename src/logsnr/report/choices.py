@@ -55,6 +55,7 @@ def choices(config: RunConfig) -> dict[str, Any]:
         "langevin_steps_per_level": n_steps,
         "langevin_step_size": found["step_size"],
         "langevin_step_size_in_ncsn_convention": 2 * found["step_size"],
+        "langevin_relaxation_times_per_e_fold": eta * n_steps / math.log(ratio),
         "variance_after_langevin_over_sigma2": variance_ratio(eta, ratio, n_steps),
         "set": _flags(config, found),
     }
