@@ -3,13 +3,14 @@
 Song and Ermon 2020, "Improved Techniques for Training Score-Based Generative Models", in units where α = 1:
 
     technique 1   σ_1 is as large as the largest distance between two examples, so that the first level joins all modes
-    technique 2   σ_i/σ_{i+1} = ρ with Φ(√(2D)(ρ − 1) + 3ρ) − Φ(√(2D)(ρ − 1) − 3ρ) ≈ ½: in D dimensions the noise of one
-                  level is a shell of radius √D σ and thickness σ/√2, and half of a shell lies within the next one's reach
-    technique 4   of the paper, 5 in its appendix: with η = ε/σ_L² and T steps at a level, the variance of a chain that
-                  enters from the level above, at one data point, ends at v_T σ_i² by proposition 3,
+    technique 2   σ_i/σ_{i+1} = ρ with Φ(√(2D)(ρ − 1) + 3ρ) − Φ(√(2D)(ρ − 1) − 3ρ) ≈ ½: in D dimensions the noise of
+                  a level is a shell of radius √D σ and thickness σ/√2, and half of it lies within reach of the next
+    technique 4   with η = ε/σ_L² and T steps at a level, the variance of a chain that enters from the level above, at
+                  one data point, ends at v_T σ_i² by proposition 3,
                       v_T = (1 − η)^{2T} (ρ² − c) + c,     c = 2η/(1 − (1 − η)²) = 2/(2 − η);
                   η is the one whose v_T is nearest to 1
 
+(Technique 3 is the target `scaled_score`, technique 5 an average of weights.)
 ε is that of our Langevin step, x + ε ŝ + √(2ε) z, as NCSNv2 writes it; NCSN's own ε is twice as large (N4).
 """
 

@@ -1,4 +1,4 @@
-"""Annealed Langevin dynamics in closed form: variances level by level, units, conventions, inpainting, interpolation."""
+"""Annealed Langevin dynamics in closed form: variances level by level, units, inpainting, interpolation."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from logsnr.denoiser import Model
 from logsnr.guidance import Inpainted
-from logsnr.level import Level, over
+from logsnr.level import Level
 from logsnr.nets.energy import minus_gradient
 from logsnr.objectives import WEIGHTS, Setting, Sliced, sliced_score_matching
 from logsnr.objectives.sliced import PROJECTIONS, Slices
@@ -38,7 +38,7 @@ def times(path: Path, labels: Tensor) -> Tensor:
 
 
 def sigmas(reference: Reference) -> None:
-    """get_sigmas: `<name>_params` = (σ_1, σ_L, L); "uniform" is recorded without its parameters, its ends are its own."""
+    """get_sigmas: `<name>_params` = (σ_1, σ_L, L); "uniform" is recorded without parameters: its own ends."""
     for match in reference.keys(r"(\w+)_params"):
         first, last, count = reference.read(match[0]).tolist()
         check_sigmas(reference, match[1], first, last, int(count), "geometric")

@@ -102,7 +102,7 @@ def test_the_recipe_s_own_numbers_are_the_techniques_for_digits(logsnr: Verb) ->
     assert recipe["sample"]["sampler"]["n_steps"] == found["langevin_steps_per_level"]
     step = recipe["sample"]["sampler"]["step_size"]
     assert step == pytest.approx(2 * found["langevin_step_size"], rel=0.02), "twice the closed form's"
-    # relaxation times ε T/σ_L² over an e-fold of σ: CIFAR-10's in the paper, ours, and what explain says of its own step
+    # relaxation times ε T/σ_L² over an e-fold of σ: CIFAR-10's in the paper, ours, and explain's
     efolds = math.log(recipe["schedule"]["sigma_max"] / 0.02)
     ours = step / 0.02**2 * 5 * (found["levels"] - 1) / efolds
     assert ours == pytest.approx(6.2e-6 / 0.01**2 * 5 * 231 / math.log(5000), rel=0.05)

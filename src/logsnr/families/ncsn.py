@@ -28,8 +28,8 @@ def ncsnv2() -> dict[str, Any]:
     """2020: σ_1 the largest distance of the data, ratio and step size in closed form, s_θ(x, σ) = s_θ(x)/σ, T = 5.
 
     The levels are the paper's techniques for `digits` in [−1, 1], D = 64; `logsnr explain ncsnv2 --data DATA` gives
-    those of other data. ε is twice the closed form's, so that ε T/σ_L² over an e-fold of σ is the paper's: 232 levels of
-    CIFAR-10 have 8.4 relaxation times there, the 22 levels of digits would have 4.2.
+    those of other data. ε is twice the closed form's, so that ε T/σ_L² over an e-fold of σ is the paper's: the 232
+    levels of CIFAR-10 have 8.4 relaxation times there, the 22 of digits would have 4.2.
     """
     return {
         "schedule": {"name": "sigma_table", "sigma_min": 0.02, "sigma_max": 9.6, "num_diffusion_steps": 22},

@@ -14,8 +14,5 @@ from logsnr.samplers.loop import prior as prior
 from logsnr.samplers.loop import seeded as seeded
 from logsnr.samplers.loop import simulate as simulate
 
-SAMPLERS: dict[str, Callable[..., Sampler]] = {
-    "ancestral": Ancestral,
-    "ddim": DDIM,
-    "annealed_langevin": AnnealedLangevin,
-}
+SAMPLERS: dict[str, Callable[..., Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}
+SAMPLERS["annealed_langevin"] = AnnealedLangevin

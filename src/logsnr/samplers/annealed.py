@@ -46,13 +46,13 @@ class AnnealedLangevin(Sampler):
         if n_steps < 1:
             raise ValueError(f"n_steps = {n_steps} of Langevin dynamics a level; allowed: at least 1")
         self.n_steps = n_steps
-        # ε/σ_L² in units where α = 1, for which σ_L² = e^γ
-        self.eta = None if step_size is None else step_size * math.exp(-float(path.lowest.gamma.detach()))
-        if self.eta is not None and not 0 < self.eta < 2:
-            raise ValueError(
-                f"step_size = {step_size} at a lowest level of σ² = {step_size / self.eta if self.eta else 0:.6g}; "
-                "allowed: above 0, below twice that σ²"
-            )
+        self.eta: float | None = None  # ε/σ_L² in units where α = 1
+        if step_size is not None:
+            gamma = float(path.lowest.gamma.detach())
+            self.eta = step_size * math.exp(-gamma)
+            if not 0 < self.eta < 2:
+                lowest = f"a lowest level of σ² = {math.exp(gamma):.6g}"
+                raise ValueError(f"step_size = {step_size} at {lowest}; allowed: above 0, below twice that σ²")
 
     def step(
         self, model: Model, x: Tensor, t: Level, s: Level, *, noise: Callable[[str], Tensor], memory: Any = None
