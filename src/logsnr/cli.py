@@ -128,6 +128,7 @@ def _sample(parser: Parser) -> None:
     parser.add_argument("--steps", type=steps, metavar="N|N,N|ddimN", help="steps of the grid; N,N in equal sections")
     parser.add_argument("--eta", type=float, metavar="E", help="ddim: 0 deterministic to 1 ancestral")
     parser.add_argument("--spacing", metavar="NAME", help="of the grid: uniform, quadratic, log_snr")
+    parser.add_argument("--end", metavar="NAME", help="of the grid: clean (a last denoising step) or lowest (none)")
     parser.add_argument("--weights", default="ema", metavar="ema|raw", help="which weights")
     parser.add_argument("--batch-size", type=int, metavar="N", help="examples held at once; never changes a result")
     parser.add_argument("--trajectory", action="store_true", help="write trajectory.png and .gif of x_t and x̂0")
@@ -158,6 +159,7 @@ def _edit(parser: Parser) -> None:
 def _explain(parser: Parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help=", ".join(FAMILIES))
     parser.add_argument("--out", metavar="PNG", help="draw γ, SNR, α, σ, β, the loss weight and the sampler's steps")
+    parser.add_argument("--data", dest="data.source", metavar="DATA", help="NCSNv2's choices for it: σ, levels, step")
     _configured(parser)
     _common(parser)
 

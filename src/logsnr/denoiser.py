@@ -59,11 +59,17 @@ def log_sigma_label(path: Path, level: Level) -> Tensor:
     return gamma_label(path, level) / 8
 
 
+def none_label(path: Path, level: Level) -> Tensor:
+    """0: the network is not told the noise level (NCSNv2)."""
+    return torch.zeros_like(level.gamma)
+
+
 LABELS: dict[str, Label] = {
     "index": index_label,
     "time": time_label,
     "gamma": gamma_label,
     "log_sigma": log_sigma_label,
+    "none": none_label,
 }
 
 

@@ -61,7 +61,13 @@ def velocity(level: Level) -> Direction:
     return Direction(-torch.ones_like(level.gamma), torch.ones_like(level.gamma))
 
 
+def scaled_score(level: Level) -> Direction:
+    """σ ∇ log q(x_t | x0) = −ε: NCSNv2's s_θ(x, σ) = s_θ(x)/σ is the score of a network that predicts this (N6)."""
+    return Direction(torch.zeros_like(level.gamma), -torch.ones_like(level.gamma))
+
+
 TARGETS: dict[str, Callable[..., Direction]] = {"x0": x0, "eps": eps, "score": score, "v": v, "velocity": velocity}
+TARGETS["scaled_score"] = scaled_score
 
 
 def determinant(level: Level, direction: Direction) -> Tensor:

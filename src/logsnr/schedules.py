@@ -241,10 +241,18 @@ def _cosine_table(num_diffusion_steps: int = 1000, offset: float = 0.008, max_lo
     return Table(Cosine(offset, max_log_snr)(knots))
 
 
-def _sigma_table(sigma_min: float = 0.01, sigma_max: float = 1.0, num_diffusion_steps: int = 10) -> Table:
-    """Geometric σ_i at T knots, in VE units (NCSN, section 4)."""
+def _sigma_table(
+    sigma_min: float = 0.01, sigma_max: float = 1.0, num_diffusion_steps: int = 10, spacing: str = "geometric"
+) -> Table:
+    """σ_i at T knots, in VE units: geometric (NCSN, section 4), or "uniform" in σ as its program also has them."""
+    if num_diffusion_steps < 2:
+        raise ValueError(f"num_diffusion_steps = {num_diffusion_steps}; allowed: at least 2")
     knots = torch.linspace(0, 1, num_diffusion_steps, dtype=torch.float64)
-    return Table(geometric(sigma_min, sigma_max)(knots))
+    spaced = {
+        "geometric": geometric(sigma_min, sigma_max)(knots),
+        "uniform": 2 * torch.log(sigma_min + (sigma_max - sigma_min) * knots),
+    }
+    return Table(lookup(spaced, spacing, "spacing of σ"))
 
 
 SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {

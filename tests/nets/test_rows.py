@@ -42,6 +42,9 @@ CASES: list[tuple[str, tuple[int, ...], int, dict[str, Any]]] = [
     ("mlp-small", (2,), 16, {}),
     ("mlp-small", (1,), 9, {"width": 33}),
     ("mlp-small", (13,), 50, {"width": 48}),
+    ("digits", (1, 8, 8), 16, {"output": "energy"}),
+    ("tiny", (3, 12, 12), 5, {"output": "energy", "attention": [1, 2], "heads": 2}),
+    ("mlp-small", (5,), 9, {"output": "energy"}),
 ]
 
 

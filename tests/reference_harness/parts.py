@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -164,9 +165,11 @@ class Tape:
         return self.eps.to(like)
 
 
-def matching(path: Path, model: Model, x0: Tensor, eps: Tensor, t: Tensor, weight: str = "simple") -> Loss:
+def matching(
+    path: Path, model: Model, x0: Tensor, eps: Tensor, t: Tensor, weight: str = "simple", **options: float
+) -> Loss:
     """The library's objective with recorded times and noise; its loss is a mean over dimensions."""
-    return Matching(path, WEIGHTS[weight], Recorded(t))(model, x0, Tape(eps))
+    return Matching(path, partial(WEIGHTS[weight], **options), Recorded(t))(model, x0, Tape(eps))
 
 
 def dims(x: Tensor) -> int:

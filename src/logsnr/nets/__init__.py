@@ -7,6 +7,7 @@ has the batch and the spatial axes of x.
 from .blocks import Attention as Attention
 from .blocks import ResBlock as ResBlock
 from .catalogue import NETWORKS as NETWORKS
+from .catalogue import OUTPUTS as OUTPUTS
 from .catalogue import build as build
 from .catalogue import configure as configure
 from .catalogue import construct as construct
@@ -16,6 +17,7 @@ from .dit import DiTOptions as DiTOptions
 from .embeddings import Conditioning as Conditioning
 from .embeddings import FourierFeatures as FourierFeatures
 from .embeddings import sinusoidal as sinusoidal
+from .energy import Energy as Energy
 from .instance_norm import InstanceNorm as InstanceNorm
 from .mlp import MLP as MLP
 from .ncsnpp import NCSNpp as NCSNpp

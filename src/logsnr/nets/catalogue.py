@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from .dit import DiT
+from .energy import Energy
 from .mlp import MLP
 from .ncsnpp import NCSNpp
 from .refinenet import RefineNet
@@ -25,6 +26,9 @@ from .vdm_unet import VDMUNet
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "mlp": MLP, "vdm_unet": VDMUNet}
 NETWORKS |= {"ncsnpp": NCSNpp, "refinenet": RefineNet, "dit": DiT}
+
+# What stands between a network's own output and the world; "energy" answers with the gradient of one number.
+OUTPUTS: dict[str, Callable[[nn.Module], nn.Module]] = {"energy": Energy}
 
 
 def default_size(shape: Sequence[int]) -> str:
@@ -41,6 +45,7 @@ def configure(
     *,
     num_classes: int = 0,
     out_channels: int | None = None,
+    output: str | None = None,
     **overrides: Any,
 ) -> dict[str, Any]:
     """The complete configuration of a network as a JSON-able record.
@@ -50,6 +55,7 @@ def configure(
         shape: (D,) or (C, *spatial) of one example. For vectors "small" stands for "mlp-small", and so on.
         num_classes: 0 for a network without classes.
         out_channels: D or C unless given; a learned variance doubles it.
+        output: a key of `OUTPUTS`, or None for the network's own.
         overrides: options of the named size to change.
 
     Raises:
@@ -67,9 +73,12 @@ def configure(
         options = {"network": name}
     else:
         raise ValueError(f"unknown network {name!r}; known: {', '.join([*SIZES, *NETWORKS])}")
+    if output is not None and output not in OUTPUTS:
+        raise ValueError(f"unknown output {output!r} of a network; known: {', '.join(OUTPUTS)}")
     return {
         **options,
         **overrides,
+        **({} if output is None else {"output": output}),
         "shape": list(shape),
         "num_classes": num_classes,
         "out_channels": shape[0] if out_channels is None else out_channels,
@@ -79,10 +88,11 @@ def configure(
 def construct(config: Mapping[str, Any]) -> nn.Module:
     """The network, with fresh weights, that `configure` described."""
     options = dict(config)
-    kind = options.pop("network", None)
+    kind, output = options.pop("network", None), options.pop("output", None)
     if kind not in NETWORKS:
         raise ValueError(f"unknown network {kind!r}; known: {', '.join(NETWORKS)}")
-    return NETWORKS[kind](options.pop("shape"), **options)
+    network = NETWORKS[kind](options.pop("shape"), **options)
+    return network if output is None else OUTPUTS[output](network)
 
 
 def build(

@@ -6,6 +6,10 @@ from logsnr.objectives.importance import LossSecondMoment as LossSecondMoment
 from logsnr.objectives.matching import Matching as Matching
 from logsnr.objectives.objective import Objective as Objective
 from logsnr.objectives.objective import Setting as Setting
+from logsnr.objectives.simulated import ProcessScore as ProcessScore
+from logsnr.objectives.simulated import Simulated as Simulated
+from logsnr.objectives.sliced import Sliced as Sliced
+from logsnr.objectives.sliced import sliced_score_matching as sliced_score_matching
 from logsnr.objectives.task import Task as Task
 from logsnr.objectives.times import TIMES as TIMES
 from logsnr.objectives.times import TimeLaw as TimeLaw
@@ -15,6 +19,6 @@ from logsnr.objectives.variational import Hybrid as Hybrid
 from logsnr.objectives.vdm import VDM as VDM
 from logsnr.objectives.weights import WEIGHTS as WEIGHTS
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"matching": Matching.of}
+OBJECTIVES: dict[str, Callable[..., Objective]] = {"matching": Matching.of, "sliced": Sliced}
 OBJECTIVES |= {"vlb": VLB.of, "hybrid": Hybrid.of, "vdm": VDM}
 TIMES |= {"loss_second_moment": LossSecondMoment}

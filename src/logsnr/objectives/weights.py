@@ -28,5 +28,10 @@ def likelihood(path: Path, level: Level) -> Tensor:
     return path.slope(level.t).gamma
 
 
+def sigma_power(path: Path, level: Level, power: float = 2.0) -> Tensor:
+    """σ^{p − 2}: λ(σ) = σ^p on the error of the score, which is (ε − ε̂)/σ; p = 2 is NCSN's choice (N2, eq. 6)."""
+    return torch.exp((power - 2) * level.log_sigma)
+
+
 WEIGHTS: dict[str, Callable[..., Tensor]] = {"simple": simple, "likelihood": likelihood}
-WEIGHTS |= {"table": table, "ddim": ddim}
+WEIGHTS |= {"sigma_power": sigma_power, "table": table, "ddim": ddim}

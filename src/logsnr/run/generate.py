@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from logsnr.data.toys import gaussian
 from logsnr.denoiser import Model
 from logsnr.level import Level, over
+from logsnr.oracles import Oracle
 from logsnr.path import Path
 from logsnr.records import Part
 from logsnr.samplers import Sampler, Step, prior, seeded, simulate
@@ -35,6 +37,14 @@ class Recipe:
     width: int
     seed: int
     device: torch.device
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations an example: counted, on one example of a law that is known exactly."""
+        like = torch.zeros(1, 1, dtype=torch.float64)
+        noise = seeded(self.seed, torch.zeros(1, dtype=torch.int64), like)
+        law, start = Oracle(gaussian(like[0], 1.0)), prior(self.path, noise)
+        return sum(int(step.evaluations) for step in simulate(self.sampler, law, start, self.grid, noise=noise))
 
 
 def default_width(shape: tuple[int, ...]) -> int:

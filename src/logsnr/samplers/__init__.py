@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 from logsnr.samplers.ancestral import Ancestral as Ancestral
+from logsnr.samplers.annealed import AnnealedLangevin as AnnealedLangevin
 from logsnr.samplers.ddim import DDIM as DDIM
 from logsnr.samplers.encode import encode as encode
 from logsnr.samplers.encode import slerp as slerp
+from logsnr.samplers.interpolation import turned as turned
 from logsnr.samplers.loop import Noise as Noise
 from logsnr.samplers.loop import Sampler as Sampler
 from logsnr.samplers.loop import Step as Step
@@ -15,3 +17,4 @@ from logsnr.samplers.loop import seeded as seeded
 from logsnr.samplers.loop import simulate as simulate
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {"ancestral": Ancestral, "ddim": DDIM}
+SAMPLERS["annealed_langevin"] = AnnealedLangevin

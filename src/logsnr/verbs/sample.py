@@ -34,7 +34,7 @@ def run(args: Namespace) -> dict[str, Any]:
     if not 0 <= args.seed < 2**63:
         raise ValueError(f"--seed {args.seed}; allowed: 0 to 2**63 - 1")
     trained = load(args.run, weights=args.weights, **machine_options(args))
-    options = {key: getattr(args, key) for key in ("eta", "spacing") if getattr(args, key) is not None}
+    options = {key: getattr(args, key) for key in ("eta", "spacing", "end") if getattr(args, key) is not None}
     recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, **options)
     run_dir = trained.source.parent.parent if trained.source.parent.name == "checkpoints" else trained.source
     out = Path(args.out) if args.out else run_dir / "samples"
@@ -77,9 +77,9 @@ def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, las
         "sampler": recipe.part.name,
         "options": recipe.part.options,
         "steps": len(recipe.grid) - 1,
-        "evaluations_per_example": len(recipe.grid) - 1,
+        "evaluations_per_example": recipe.evaluations,
         "spacing": args.spacing or trained.config.sample.spacing,
-        "end": trained.config.sample.end,
+        "end": args.end or trained.config.sample.end,
         "clip": trained.transform.clip if trained.config.sample.clip else None,
         "seed": args.seed,
         "index": [first, last],
