@@ -45,7 +45,10 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How the run is sampled unless told otherwise. width: examples a network call, part of the result's last bits."""
+    """How the run is sampled unless told otherwise. width: examples a network call, part of the result's last bits.
+
+    temperature: a factor on the prior.
+    """
 
     sampler: Part = field(default_factory=lambda: Part("ddim"))
     steps: int = 50
@@ -53,8 +56,11 @@ class SampleConfig:
     end: str = "clean"
     clip: bool = True
     width: int | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"sample.temperature = {self.temperature}; allowed: above 0")
         for name in ("steps", "width"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from logsnr.families.ddpm import ddpm
+from logsnr.families.score_sde import subvp_sde, ve_sde, vp_sde
 
 # A learning rate that suits a size of network, where the run does not say: small ones bear and need a larger one.
 LEARNING_RATES = {"digits": 2e-3, "tiny": 2e-3, "small": 1e-3, "mlp-tiny": 2e-3, "mlp-small": 1e-3}
 LEARNING_RATE = 2e-4  # DDPM's, for 35.7 million parameters
 
 FAMILIES: dict[str, Callable[[], dict[str, Any]]] = {"ddpm": ddpm}
+FAMILIES["vp-sde"] = vp_sde
+FAMILIES["ve-sde"] = ve_sde
+FAMILIES["subvp-sde"] = subvp_sde

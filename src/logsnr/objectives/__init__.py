@@ -9,6 +9,7 @@ from logsnr.objectives.task import Task as Task
 from logsnr.objectives.times import TIMES as TIMES
 from logsnr.objectives.times import TimeLaw as TimeLaw
 from logsnr.objectives.times import Uniform as Uniform
+from logsnr.objectives.times import UniformLogSNR as UniformLogSNR
 from logsnr.objectives.weights import WEIGHTS as WEIGHTS
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {"matching": Matching.of}

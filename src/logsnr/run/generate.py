@@ -24,7 +24,7 @@ from logsnr.samplers import Sampler, Step, prior, seeded, simulate
 class Recipe:
     """How examples are made. width: examples in every call of the network. shape: of one example, model layout.
 
-    part: name and options of the sampler, for the record.
+    part: name and options of the sampler, for the record. temperature: a factor on the prior.
     """
 
     path: Path
@@ -35,6 +35,7 @@ class Recipe:
     width: int
     seed: int
     device: torch.device
+    temperature: float = 1.0
 
 
 def default_width(shape: tuple[int, ...]) -> int:
@@ -49,7 +50,7 @@ def chunk(recipe: Recipe, model: Model, index: Tensor) -> Iterator[Step]:
     padded = torch.cat([index, index[-1:].expand(recipe.width - len(index))])
     like = torch.empty(recipe.width, *recipe.shape, device=recipe.device)
     noise = seeded(recipe.seed, padded, like)
-    yield from simulate(recipe.sampler, model, prior(recipe.path, noise), recipe.grid, noise=noise)
+    yield from simulate(recipe.sampler, model, prior(recipe.path, noise, recipe.temperature), recipe.grid, noise=noise)
 
 
 def generate(

@@ -37,10 +37,10 @@ class Trained:
     weights: str
 
     def recipe(self, *, sampler: str | None = None, steps: int | None = None, seed: int = 0, **options: Any) -> Recipe:
-        """How `sample` makes examples: the run's own defaults, overridden. options: of the sampler, and `spacing`."""
+        """How `sample` makes examples: the run's own defaults, overridden. options: of the sampler, `spacing`, `temperature`."""
         chosen = self.config.sample
         part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
-        spacing = options.pop("spacing", chosen.spacing)
+        spacing, temperature = options.pop("spacing", chosen.spacing), options.pop("temperature", None)
         part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance)
         return Recipe(
             path=self.model.path,
@@ -51,6 +51,7 @@ class Trained:
             width=self.width,
             seed=seed,
             device=self.machine.device,
+            temperature=chosen.temperature if temperature is None else temperature,
         )
 
     @property
