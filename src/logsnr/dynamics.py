@@ -33,15 +33,11 @@ def dynamics(path: Path) -> Dynamics:
     )
 
 
-def reverse_drift(process: Dynamics, score: Tensor, x: Tensor, t: Tensor, eta: float = 1.0) -> Tensor:
-    """f − ½(1 + η²) g² ∇log p_t, the drift of a process that runs backwards with diffusion η g. score, x: (B, *).
-
-    η = 1 is the reverse SDE (S2; Anderson 1982; Score SDE, eq. 6), η = 0 the probability-flow ODE; every η has the same
-    marginals (the Fokker–Planck equation of Score SDE, appendix D.1, with part of the noise taken out).
-    """
-    return process.drift(x, t) - over(0.5 * (1 + eta**2) * process.diffusion(t) ** 2, x) * score
+def reverse_drift(process: Dynamics, score: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """f − g² ∇log p_t, the drift of the reverse SDE, whose diffusion is g (S2; Anderson 1982). score, x: (B, *)."""
+    return process.drift(x, t) - over(process.diffusion(t) ** 2, x) * score
 
 
 def flow_drift(process: Dynamics, score: Tensor, x: Tensor, t: Tensor) -> Tensor:
     """f − ½ g² ∇log p_t, the probability-flow ODE with the same marginals (S3). score, x: (B, *)."""
-    return reverse_drift(process, score, x, t, eta=0.0)
+    return process.drift(x, t) - over(0.5 * process.diffusion(t) ** 2, x) * score

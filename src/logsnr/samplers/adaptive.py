@@ -16,7 +16,6 @@ arrived is carried along unchanged (the network sees one width), and is not coun
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -42,30 +41,18 @@ SAFETY, LEAST_FACTOR, MOST_FACTOR = 0.9, 0.2, 5.0
 FIRST_STEP = 0.1  # radians
 
 
-@dataclass(frozen=True)
-class _Flow:
-    """dφ ↦ du of a model on a path."""
-
-    path: Path
-    model: Model
-
-    def slope(self, u: Tensor, angle: Tensor) -> Tensor:
-        """v̂ at u (B, *) and φ (B,)."""
-        gamma = 2 * (torch.log(torch.sin(angle)) - torch.log(torch.cos(angle)))
-        level = self.path.at(self.path.time_of(gamma))
-        power = over(_power(level), u)
-        return self.model(power * u, level).v / power
-
-
 def _power(level: Level) -> Tensor:
+    """√(α² + σ²)."""
     return torch.exp(0.5 * torch.logaddexp(2 * level.log_alpha, 2 * level.log_sigma))
 
 
 def _angle(level: Level) -> Tensor:
+    """φ, whatever the units."""
     return torch.atan2(level.sigma, level.alpha)
 
 
 def _sum(coefficients: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
+    """Σ c k, in the order of the stages."""
     return sum((c * k for c, k in zip(coefficients[1:], slopes[1:], strict=True) if c), coefficients[0] * slopes[0])
 
 
@@ -87,7 +74,7 @@ class Adaptive(Sampler):
     def step(
         self, model: Model, x: Tensor, t: Level, s: Level, *, noise: Callable[[str], Tensor], memory: Any = None
     ) -> Step:
-        flow, prediction = _Flow(self.path, model), model(x, t)
+        prediction = model(x, t)
         power = over(_power(t), x)
         u, slope = x / power, prediction.v / power
         angle, end = _angle(t).repeat(len(x)), _angle(s)
@@ -101,7 +88,7 @@ class Adaptive(Sampler):
                 return Step(x, x, prediction, s, count)
             last = size >= left
             h = sign * torch.where(last, left, size)
-            arrived, new_slope, error = self._attempt(flow, u, slope, angle, h)
+            arrived, new_slope, error = self._attempt(model, u, slope, angle, h)
             taken = active & (error <= 1)
             keep = over(taken, u).bool()
             u, slope = torch.where(keep, arrived, u), torch.where(keep, new_slope, slope)
@@ -115,13 +102,22 @@ class Adaptive(Sampler):
         )
 
     def _attempt(
-        self, flow: _Flow, u: Tensor, slope: Tensor, angle: Tensor, h: Tensor
+        self, model: Model, u: Tensor, slope: Tensor, angle: Tensor, h: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """u and slope after steps h (B,), and the error of each example in tolerances (B,)."""
+        """u and its slope after steps h (B,), and the error of each example in tolerances (B,)."""
+        angles = (angle + torch.tensor(NODES, dtype=h.dtype).unsqueeze(1) * h).flatten()
+        levels = self._levels(angles)  # of all stages at once
         slopes, step, arrived = [slope], over(h, u), u
-        for node, row in zip(NODES, STAGES, strict=True):
+        for i, row in enumerate(STAGES):
             arrived = u + step * _sum(row, slopes)
-            slopes.append(flow.slope(arrived, angle + node * h))
+            level = levels[i * len(h) : (i + 1) * len(h)]
+            power = over(_power(level), u)
+            slopes.append(model(power * arrived, level).v / power)
         allowed = self.atol + self.rtol * torch.maximum(u.abs(), arrived.abs())
-        ratio = (step * _sum(ERROR, slopes) / allowed).flatten(1)
+        ratio = (step * _sum(ERROR, slopes) / allowed).reshape(len(u), -1)
         return arrived, slopes[-1], ratio.pow(2).mean(1).sqrt().cpu().double()
+
+    def _levels(self, angle: Tensor) -> Level:
+        """Levels of the path at angles φ (N,)."""
+        gamma = 2 * (torch.log(torch.sin(angle)) - torch.log(torch.cos(angle)))
+        return self.path.at(self.path.time_of(gamma))

@@ -50,7 +50,7 @@ class Langevin:
             raise ValueError(f"unknown norm {self.norm!r} of a corrector; known: {', '.join(NORMS)}")
 
     def __call__(self, score: Tensor, noise: Tensor, t: Level, s: Level) -> Tensor:
-        norms = [torch.linalg.vector_norm(value.flatten(1), dim=1) for value in (noise, score)]
+        norms = [torch.linalg.vector_norm(value.reshape(len(value), -1), dim=1) for value in (noise, score)]
         of_noise, of_score = (norm.mean() if self.norm == "batch" else norm for norm in norms)
         return 2 * kept_power(t, s).to(score) * (self.snr * of_noise / of_score) ** 2
 

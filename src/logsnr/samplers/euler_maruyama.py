@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from logsnr.denoiser import Model
-from logsnr.dynamics import Dynamics, dynamics, reverse_drift
+from logsnr.dynamics import Dynamics, dynamics
 from logsnr.level import Level, over
 from logsnr.path import Path
 from logsnr.samplers.loop import Sampler, Step, evaluations
@@ -30,8 +30,9 @@ def euler_maruyama(
     score, x: (B, *); t, s: times of shape () or (B,). Returns (B, *) and a std that multiplies it. With score 0 and
     s > t it is the forward process.
     """
-    mean = x + over(s - t, x) * reverse_drift(process, score, x, t, eta)
-    return mean, over(eta * process.diffusion(t) * (s - t).abs().sqrt(), x)
+    g = process.diffusion(t)
+    drift = process.drift(x, t) - over(0.5 * (1 + eta**2) * g**2, x) * score
+    return x + over(s - t, x) * drift, over(eta * g * (s - t).abs().sqrt(), x)
 
 
 class EulerMaruyama(Sampler):
