@@ -8,6 +8,9 @@
 r is the signal-to-noise ratio and a = α²_{t|s} of the current grid step: 1 on the ve scale, 1 − β_i on DDPM's chain. It
 is not the signal scale α_t².
 
+A step size that looks at the score makes steps longer where the score is small, which biases the stationary law by
+O(1/D); the annealed one does not.
+
 The original programs take the mean of ‖z‖ and of ‖ŝ‖ over the batch, so that an example depends on its neighbours.
 Here each example has its own norms; norm "batch" is for comparison with published runs.
 """
