@@ -48,7 +48,7 @@ def walk(sampler: Sampler, model: Oracle, x: torch.Tensor, grid: Level) -> list[
 
 
 def extrapolated(sampler: Sampler, law: Mixture, path: Path, start: Moments) -> Moments:
-    """Moments of the output at 50 steps, less the first-order error where even a change of units is only first order."""
+    """Moments of the output at 50 steps, less the first-order error where a change of units is only first order."""
     if sampler.scale_free:
         return law_of_output(sampler, law, path.grid(50), start)
     coarse, fine = (law_of_output(sampler, law, path.grid(steps), start) for steps in (50, 100))

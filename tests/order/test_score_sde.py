@@ -333,6 +333,10 @@ def test_moments_of_the_corrector_test_are_not_trivial() -> None:
     """Annealed steps of a too large r inflate the law: what the test above would see."""
     path, law = PATHS["ve"], gaussian(torch.zeros(1), 0.25)
     t, s = path.at(0.5), path.at(0.49)
-    found = law_of_output(PredictorCorrector(_Stay(), CORRECTORS["annealed"](0.7), 40), law, t.repeat(1).then(s),
-                          Moments(torch.zeros(1, dtype=torch.float64), moments(law, t).std))
+    found = law_of_output(
+        PredictorCorrector(_Stay(), CORRECTORS["annealed"](0.7), 40),
+        law,
+        t.repeat(1).then(s),
+        Moments(torch.zeros(1, dtype=torch.float64), moments(law, t).std),
+    )
     assert float(found.std / moments(law, t).std) > 1.2

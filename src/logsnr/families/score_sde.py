@@ -6,7 +6,7 @@ from typing import Any
 def vp_sde() -> dict[str, Any]:
     """Variance preserving: β from 0.1 to 20 (eq. 32), times from 1e-5, label 999 t, the noise as target.
 
-    The paper's sampler is `--sampler predictor_corrector --steps 1000`; the default is its probability flow in 50 steps.
+    The paper's sampler is `--sampler predictor_corrector --steps 1000`; the default is its flow in 50 steps.
     """
     return {
         "schedule": {"name": "beta_linear", "beta_min": 0.1, "beta_max": 20.0, "t_min": 1e-5},

@@ -6,6 +6,7 @@ law. `observe` is called once an optimiser step with all examples' times and los
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
@@ -74,9 +75,9 @@ class UniformLogSNR(TimeLaw):
     def __init__(self, schedule: NoiseSchedule, *, stratified: bool = True) -> None:
         super().__init__()
         self.path, self.stratified = Path(schedule, vp), stratified  # any scale: only γ(t) and its inverse are used
-        ends = self.path.lowest.gamma, self.path.highest.gamma
-        if not (ends[1] - ends[0]).isfinite():
-            raise ValueError(f"times 'log_snr' between γ = {float(ends[0]):.6g} and {float(ends[1]):.6g}; allowed: finite")
+        low, high = float(self.path.lowest.gamma), float(self.path.highest.gamma)
+        if not math.isfinite(high - low):
+            raise ValueError(f"times 'log_snr' between γ = {low:.6g} and {high:.6g}; allowed: finite ends")
 
     def draw(self, draws: Draws) -> Times:
         u = draws.stratified("t") if self.stratified else draws.uniform("t")

@@ -37,7 +37,10 @@ class Trained:
     weights: str
 
     def recipe(self, *, sampler: str | None = None, steps: int | None = None, seed: int = 0, **options: Any) -> Recipe:
-        """How `sample` makes examples: the run's own defaults, overridden. options: of the sampler, `spacing`, `temperature`."""
+        """How `sample` makes examples: the run's own defaults, overridden.
+
+        options: of the sampler, and `spacing` and `temperature`.
+        """
         chosen = self.config.sample
         part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
         spacing, temperature = options.pop("spacing", chosen.spacing), options.pop("temperature", None)
