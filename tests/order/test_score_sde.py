@@ -9,6 +9,7 @@ import torch
 
 from logsnr.betas import linear
 from logsnr.data.toys import gaussian, mixture, point
+from logsnr.denoiser import Model
 from logsnr.dynamics import Dynamics, flow_drift, reverse_drift
 from logsnr.kernels import transition
 from logsnr.level import Level
@@ -205,7 +206,7 @@ def test_correctors_leave_a_gaussian_s_marginals_where_they_are(scale: str, corr
 class _Stay(Ancestral):
     """A predictor that does nothing."""
 
-    def step(self, model, x, t, s, **keywords):  # noqa: ANN001, ANN003, ANN201
+    def step(self, model: Model, x: torch.Tensor, t: Level, s: Level, **keywords: object) -> Step:
         return Step(x, x, model(x, t), s, torch.zeros(len(x), dtype=torch.int64))
 
 

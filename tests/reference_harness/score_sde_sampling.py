@@ -104,7 +104,7 @@ def chain(reference: Reference, sde: Program, match: re.Match[str], dtype: torch
 
 
 def step_size(corrector: str, snr: float, now: Level) -> StepSize:
-    """The program's norms are means over the batch, and the σ of its annealed steps is that of t_i, not of the table."""
+    """The program's norms are means over the batch; the σ of its annealed steps is that of t_i, not of the table."""
     if corrector == "ald":
         annealed = CORRECTORS["annealed"](snr)
         return lambda score, noise, t, s: annealed(score, noise, replace(t, log_sigma=now.log_sigma), s)
@@ -124,7 +124,7 @@ def made(sde: Program, predictor: str, variant: str | None, t: Tensor) -> Sample
 
 
 def flow(reference: Reference) -> None:
-    """get_ode_sampler at rtol = atol = 1e-10 (1e-7 here) and 1e-5 (its own error: 3e-4), with and without one denoising.
+    """get_ode_sampler at rtol = atol = 1e-10 (1e-7) and 1e-5 (its own error: 3e-4), with and without denoising.
 
     The program's solver has one step size for the batch; its numbers of evaluations are its own.
     """
@@ -140,7 +140,6 @@ def flow(reference: Reference) -> None:
         reference.check(f"{precision}_ode_tight_x", x, 1e-7)
         reference.check(f"{precision}_ode_denoise0_x", x, slack)
         high, below = sde.step_levels(low.t)
-        step = sde.reverse_diffusion(1.0).step(
-            Shown(model, low), x, high, below, noise=lambda name: torch.zeros_like(x)
-        )
+        denoise, zero = sde.reverse_diffusion(1.0), torch.zeros_like(z)
+        step = denoise.step(Shown(model, low), x, high, below, noise={"step": zero}.__getitem__)
         reference.check(f"{precision}_ode_denoise1_x", step.mean, slack)
