@@ -100,7 +100,7 @@ def test_eta_outside_its_range_is_refused(kind: type[ReverseDiffusion], eta: flo
 
 
 def test_reverse_diffusion_in_the_paper_s_symbols() -> None:
-    """Equations 47 and 50 and their probability flows, on DDPM's β and on geometric σ_i."""
+    """Algorithms 2 and 3 without their correctors, and the probability flows, on DDPM's β and on geometric σ_i."""
     beta = linear(1000)
     vp = Path(table_of_betas(beta), SCALES["vp"])
     for i in (1000, 300, 2):

@@ -63,7 +63,7 @@ class Uniform(TimeLaw):
 
 
 class UniformLogSNR(TimeLaw):
-    """t with density ∝ γ′(t) between the lowest and the highest level: γ uniform (ScoreFlow, section 4.2).
+    """t with density ∝ γ′(t) between the lowest and the highest level: γ uniform (ScoreFlow).
 
     It is the importance sampling of likelihood weighting: with the weight γ′ on the ε error (g² on the score's, divided
     by σ² in ScoreFlow's p(t) ∝ g²/σ²) every drawn example weighs the same. γ′ grows without bound towards t = 0, so

@@ -1,12 +1,12 @@
 """The reverse-diffusion predictor: discretise the reverse SDE just as the forward process was (Score SDE, appendix E).
 
 A step of the forward chain is x_t = α_{t|s} x_s + σ_{t|s} z, that is x_s + f + G z with f = (α_{t|s} − 1) x and
-G = σ_{t|s}. The reverse SDE in the same discretisation, x_t − f + G² ŝ + G z (eq. 46), is
+G = σ_{t|s}. The reverse SDE in the same discretisation, x_t − f + G² ŝ + G z, is
 
     x_s = (2 − α_{t|s}) x_t + ½(1 + η²) σ²_{t|s} ŝ + η σ_{t|s} z
 
-with η = 1; η = 0 is the probability-flow variant. On the vp scale α_{t|s} = √(1 − β) and σ²_{t|s} = β (eq. 50), on ve
-they are 1 and σ_t² − σ_s² (eq. 47). Unlike Euler–Maruyama it reads levels, not derivatives, so a large step stays
+with η = 1; η = 0 is the probability-flow variant. On the vp scale α_{t|s} = √(1 − β) and σ²_{t|s} = β, on ve
+they are 1 and σ_t² − σ_s² (algorithms 3 and 2). Unlike Euler–Maruyama it reads levels, not derivatives, so a large step stays
 within bounds.
 """
 
