@@ -48,6 +48,7 @@ class SampleConfig:
     """How the run is sampled unless told otherwise. width: examples a network call, part of the result's last bits.
 
     steps: a number, or text as for `path.Path.grid`: "10,15,20" in equal sections of the time axis, "ddim25".
+    temperature: a factor on the prior.
     """
 
     sampler: Part = field(default_factory=lambda: Part("ddim"))
@@ -56,8 +57,11 @@ class SampleConfig:
     end: str = "clean"
     clip: bool = True
     width: int | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"sample.temperature = {self.temperature}; allowed: above 0")
         for name in ("steps", "width"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str) and value < 1:

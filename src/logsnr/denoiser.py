@@ -64,12 +64,18 @@ def none_label(path: Path, level: Level) -> Tensor:
     return torch.zeros_like(level.gamma)
 
 
+def sigma_label(path: Path, level: Level) -> Tensor:
+    """σ in VE units, exp(γ/2) (Score SDE's continuous VE models), clamped to the path's own range."""
+    return torch.exp(gamma_label(path, level) / 2)
+
+
 LABELS: dict[str, Label] = {
     "index": index_label,
     "time": time_label,
     "gamma": gamma_label,
     "log_sigma": log_sigma_label,
     "none": none_label,
+    "sigma": sigma_label,
 }
 
 
@@ -81,7 +87,13 @@ def unit_inputs(level: Level) -> Tensor:
     return torch.ones_like(level.gamma)
 
 
+def unit_power_inputs(level: Level) -> Tensor:
+    """1/√(α² + σ²): data of unit power is shown at unit power at every level, however large σ is (ve)."""
+    return torch.exp(-0.5 * torch.logaddexp(2 * level.log_alpha, 2 * level.log_sigma))
+
+
 INPUTS: dict[str, Callable[..., Tensor]] = {"unit": unit_inputs}
+INPUTS["unit_power"] = unit_power_inputs
 
 
 class Denoiser(nn.Module):

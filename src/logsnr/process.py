@@ -23,8 +23,7 @@ import torch
 from torch import Tensor
 
 from logsnr.draws import Draws
-from logsnr.dynamics import Dynamics, reverse_drift
-from logsnr.level import over
+from logsnr.dynamics import Dynamics, euler_maruyama
 
 Score = Callable[[Tensor, Tensor], Tensor]  # (x (B, *), t (B,)) → ∇log p_t(x), (B, *)
 _NUMBERS_A_DRAW = 4096
@@ -32,11 +31,6 @@ CLOSED_FORMS = frozenset(
     {"at", "at_gamma", "slope", "perturb", "time_of", "time_of_level", "grid", "lowest", "highest", "prior_std",
      "schedule", "scale"}
 )  # fmt: skip
-
-
-def euler_maruyama(x: Tensor, drift: Tensor, diffusion: Tensor, dt: Tensor, noise: Tensor) -> Tensor:
-    """x + f dt + g √|dt| z: one step, forward (dt > 0) or in reverse time (dt < 0). diffusion, dt: () or (B,)."""
-    return x + over(dt, x) * drift + over(diffusion * dt.abs().sqrt(), x) * noise
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,8 @@ class Process:
         x, dt = x0, t / self.steps
         for n, noise in enumerate(self._noises(x0, draws)):
             now = n * dt
-            x = euler_maruyama(x, self.dynamics.drift(x, now), self.dynamics.diffusion(now), dt, noise)
+            mean, std = euler_maruyama(self.dynamics, 0.0, x, now, now + dt)
+            x = mean + std * noise
         return x
 
     def _noises(self, like: Tensor, draws: Draws) -> Iterator[Tensor]:
@@ -93,7 +88,6 @@ def reverse(process: Process, score: Score, x: Tensor, steps: int, draws: Draws)
     times = process.times(torch.linspace(1, 0, steps + 1, dtype=torch.float64))
     for n in range(steps):
         t = times[n].expand(len(x))
-        drift = reverse_drift(process.dynamics, score(x, t), x, t)
-        noise = draws.normal(f"reverse/{n}", x)
-        x = euler_maruyama(x, drift, process.dynamics.diffusion(t), times[n + 1] - times[n], noise)
+        mean, std = euler_maruyama(process.dynamics, score(x, t), x, t, times[n + 1])
+        x = mean + std * draws.normal(f"reverse/{n}", x)
         yield x

@@ -20,7 +20,7 @@ from logsnr.kernels import transition
 from logsnr.objectives import WEIGHTS, Matching, ProcessScore, Simulated, Uniform
 from logsnr.path import Path
 from logsnr.prediction import TARGETS
-from logsnr.process import CLOSED_FORMS, Process, euler_maruyama, reverse
+from logsnr.process import CLOSED_FORMS, Process, reverse
 from logsnr.samplers import AnnealedLangevin
 from logsnr.scales import ve, vp
 from logsnr.schedules import SCHEDULES, Linear
@@ -56,14 +56,6 @@ def test_simulated_examples_have_the_law_of_the_sde_each_at_its_own_time() -> No
     mean, variance = law(torch.tensor([0.05, 0.4, 1.0], dtype=torch.float64))
     assert ((x.mean(1) - mean).abs() < 4 * (variance / count).sqrt() + 0.01 * mean).all()
     assert ((x.var(1) / variance - 1).abs() < 4 * (2 / count) ** 0.5 + 0.01).all()
-
-
-def test_one_step_forward_and_back() -> None:
-    x, f, z = torch.randn(3, 4, 2, dtype=torch.float64)
-    g, dt = torch.rand(4, dtype=torch.float64), torch.tensor(0.01, dtype=torch.float64)
-    scale = (g * 0.1).unsqueeze(1)
-    assert torch.allclose(euler_maruyama(x, f, g, dt, z), x + 0.01 * f + scale * z, rtol=1e-13)
-    assert torch.allclose(euler_maruyama(x, f, g, -dt, z), x - 0.01 * f + scale * z, rtol=1e-13)
 
 
 def test_an_example_of_a_process_does_not_know_its_neighbours() -> None:

@@ -14,6 +14,7 @@ from logsnr.objectives.task import Task as Task
 from logsnr.objectives.times import TIMES as TIMES
 from logsnr.objectives.times import TimeLaw as TimeLaw
 from logsnr.objectives.times import Uniform as Uniform
+from logsnr.objectives.times import UniformLogSNR as UniformLogSNR
 from logsnr.objectives.variational import VLB as VLB
 from logsnr.objectives.variational import Hybrid as Hybrid
 from logsnr.objectives.vdm import VDM as VDM

@@ -24,7 +24,10 @@ def simple(path: Path, level: Level) -> Tensor:
 
 
 def likelihood(path: Path, level: Level) -> Tensor:
-    """γ′: likelihood weighting, twice the continuous bound's integrand (ScoreFlow; VDM, eq. 15)."""
+    """γ′: likelihood weighting, λ = g² on the score error (ScoreFlow, theorem 1), twice the integrand of the bound.
+
+    g² |ŝ − s|² = σ² γ′ |ε̂ − ε|²/σ², on every scale (F7).
+    """
     return path.slope(level.t).gamma
 
 

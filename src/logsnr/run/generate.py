@@ -26,7 +26,7 @@ from logsnr.samplers import Sampler, Step, prior, seeded, simulate
 class Recipe:
     """How examples are made. width: examples in every call of the network. shape: of one example, model layout.
 
-    part: name and options of the sampler, for the record.
+    part: name and options of the sampler, for the record. temperature: a factor on the prior.
     """
 
     path: Path
@@ -37,6 +37,7 @@ class Recipe:
     width: int
     seed: int
     device: torch.device
+    temperature: float = 1.0
 
     @property
     def evaluations(self) -> int:
@@ -59,7 +60,7 @@ def chunk(recipe: Recipe, model: Model, index: Tensor) -> Iterator[Step]:
     padded = torch.cat([index, index[-1:].expand(recipe.width - len(index))])
     like = torch.empty(recipe.width, *recipe.shape, device=recipe.device)
     noise = seeded(recipe.seed, padded, like)
-    yield from simulate(recipe.sampler, model, prior(recipe.path, noise), recipe.grid, noise=noise)
+    yield from simulate(recipe.sampler, model, prior(recipe.path, noise, recipe.temperature), recipe.grid, noise=noise)
 
 
 def generate(

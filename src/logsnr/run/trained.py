@@ -41,11 +41,12 @@ class Trained:
     ) -> Recipe:
         """How `sample` makes examples: the run's own defaults, overridden.
 
-        options: of the sampler, and `spacing` and `end` of the grid.
+        options: of the sampler; `spacing` and `end` of the grid; `temperature` of the prior.
         """
         chosen = self.config.sample
         part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
         spacing, end = options.pop("spacing", chosen.spacing), options.pop("end", chosen.end)
+        temperature = options.pop("temperature", chosen.temperature)
         part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance)
         build.check_spread(part, self.config.variance)
         return Recipe(
@@ -57,6 +58,7 @@ class Trained:
             width=self.width,
             seed=seed,
             device=self.machine.device,
+            temperature=temperature,
         )
 
     @property

@@ -97,6 +97,10 @@ def seeded(seed: int, index: Tensor, like: Tensor) -> Noise:
     return noise
 
 
-def prior(path: Path, noise: Noise) -> Tensor:
-    """x at the highest level: the prior N(0, prior_std² I), keyed as the draw "prior"."""
-    return path.prior_std * noise(0, "prior")
+def prior(path: Path, noise: Noise, temperature: float = 1.0) -> Tensor:
+    """x at the highest level: the prior N(0, prior_std² I), keyed as the draw "prior".
+
+    temperature: a factor on it; below 1 latents, and through the flow samples, are nearer to the centre (Score SDE,
+    section 4.3; Kingma and Dhariwal 2018).
+    """
+    return temperature * path.prior_std * noise(0, "prior")

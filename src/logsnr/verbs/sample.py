@@ -81,6 +81,7 @@ def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, las
         "spacing": args.spacing or trained.config.sample.spacing,
         "end": args.end or trained.config.sample.end,
         "clip": trained.transform.clip if trained.config.sample.clip else None,
+        "temperature": recipe.temperature,
         "seed": args.seed,
         "index": [first, last],
         "width": recipe.width,
