@@ -10,7 +10,7 @@ import torch
 from logsnr.betas import linear
 from logsnr.data.toys import gaussian, mixture, point
 from logsnr.denoiser import Model
-from logsnr.dynamics import Dynamics, flow_drift, reverse_drift
+from logsnr.dynamics import Dynamics, euler_maruyama, flow_drift, reverse_drift
 from logsnr.kernels import transition
 from logsnr.level import Level
 from logsnr.oracles import Oracle

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from logsnr import betas
 from logsnr.data.toys import Mixture
 from logsnr.denoiser import LABELS, Denoiser, Model
-from logsnr.dynamics import dynamics, flow_drift, reverse_drift
+from logsnr.dynamics import dynamics, euler_maruyama, flow_drift, reverse_drift
 from logsnr.kernels import Normal, transition
 from logsnr.level import Level
 from logsnr.oracles import Oracle

@@ -3,8 +3,8 @@
     x_s = x_t + [f(x_t, t) − ½(1 + η²) g(t)² ŝ] (s − t) + η g(t) √|s − t| z
 
 All it needs of a process is its drift f, its diffusion g and a score: `dynamics.euler_maruyama` takes any `Dynamics`,
-also one that has no closed-form level. η = 1 is the reverse SDE, η = 0 Euler's method for the probability-flow ODE; every η in
-between has the same marginals.
+also one that has no closed-form level. η = 1 is the reverse SDE, η = 0 Euler's method for the probability-flow ODE;
+every η in between has the same marginals.
 """
 
 from __future__ import annotations
