@@ -147,7 +147,7 @@ def _edit(parser: Parser) -> None:
     parser.add_argument("--index", type=index_range, metavar="I:J", default=(0, 8), help="examples I to J − 1 (0:8)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of random latents")
     parser.add_argument("--steps", type=steps, default=100, metavar="N|N,N|ddimN", help="steps of the grid (100)")
-    parser.add_argument("--spacing", metavar="NAME", help="of the grid: uniform, quadratic, log_snr")
+    parser.add_argument("--spacing", metavar="NAME", help="of the grid: log_snr (default), uniform, quadratic")
     parser.add_argument("--refinements", type=int, metavar="N", help="fixed-point rounds a step up (5); 0 for none")
     parser.add_argument("--frames", type=int, default=11, metavar="N", help="of an interpolation, ends included (11)")
     parser.add_argument("--weights", default="ema", metavar="ema|raw", help="which weights")

@@ -15,6 +15,7 @@ from logsnr.cli import main
 from logsnr.config import resolve
 from logsnr.data import load as load_data
 from logsnr.metrics.digits import check_digits
+from logsnr.run import edit
 from logsnr.train import checkpoint
 from tests.run.conftest import TINY, records, weights
 from tests.run.test_errors import one_line
@@ -50,6 +51,20 @@ def test_the_bound_reads_the_learned_variance(run: Path) -> None:
     parts = trained.bound_nats(load_data("digits", split="test"))
     assert parts["total"].isfinite().all()
     assert trained.bound().rule.rule.spread
+
+
+def test_an_edit_begins_where_the_signal_has_a_part(run: Path) -> None:
+    """Unclipped, a step from log-SNR −20 would multiply the network's errors by hundreds."""
+    trained = library.load(run)
+    recipe = trained.edit_recipe(100)
+    assert 11 < float(recipe.grid[0].gamma) <= 12 < float(trained.model.path.highest.gamma)
+    assert recipe.grid[-1].is_clean
+    assert float(recipe.grid.gamma[:-1].diff().abs().max()) < 2
+    assert len(trained.edit_recipe(1).grid) == 2
+    raw = load_data("digits", split="test").raw(range(2))
+    assert np.array_equal(trained.decode(trained.encode(raw)), raw)
+    latents = edit.random_latents(recipe, torch.arange(200))
+    assert float(latents.std()) == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize(("steps", "count"), [("6", 6), ("2,3,4", 9), ("ddim8", 8)])

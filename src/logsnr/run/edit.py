@@ -2,25 +2,52 @@
 
 The clip of x̂0 is left out in both directions: it has no inverse. So what is decoded here is the flow of the model
 itself, and `encode` undoes it.
+
+Without the clip a long step out of nearly pure noise is badly conditioned: what a network gets wrong in ε̂ is multiplied
+by the ratio of the two σ/α, 600 for the first of a hundred uniform steps of Improved DDPM's cosine. So the steps here
+are equal in log-SNR where the path has finite ends, and begin where the signal has some part in x_t.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from logsnr.denoiser import Model
+from logsnr.level import over
+from logsnr.path import Path, section_counts
 from logsnr.run.generate import Recipe
-from logsnr.samplers import Step, encode, seeded, simulate, slerp
+from logsnr.samplers import Step, encode, prior, seeded, simulate, slerp
 from logsnr.samplers.encode import REFINEMENTS
 
 Advance = Callable[[int], None]
+HIGHEST_GAMMA = 12.0  # the signal's share of x_t is 6e-6 there: what it still says of x0 is below any tolerance
 
 
 def quiet(examples: int) -> None:
     """No progress."""
+
+
+def spacing_for(path: Path, steps: int | str) -> str:
+    """Equal steps of log-SNR where there are finite ends and no sections are asked for, else of time."""
+    finite = bool((path.highest.gamma - path.lowest.gamma).isfinite())
+    return "log_snr" if finite and len(section_counts(steps)) == 1 and "ddim" not in str(steps) else "uniform"
+
+
+def invertible(recipe: Recipe) -> Recipe:
+    """The recipe without its levels above γ = 12, but for one that is left: its latents are noise all the same."""
+    gamma = recipe.grid.gamma
+    return replace(recipe, grid=recipe.grid[gamma <= max(HIGHEST_GAMMA, float(gamma[-2]))])
+
+
+def random_latents(recipe: Recipe, index: Tensor) -> Tensor:
+    """The noise of examples `index` (n,) at the recipe's first level, that of sampling: keyed by (seed, i)."""
+    noise = seeded(recipe.seed, index, torch.empty(len(index), *recipe.shape))
+    top, unit = recipe.grid[0], noise(0, "prior")
+    return prior(recipe.path, noise) if float(top.t) == 1 else over(top.sigma, unit) * unit
 
 
 @torch.inference_mode()

@@ -109,10 +109,13 @@ class Trained:
         return self.decode(latents.flatten(0, 1), recipe=recipe).reshape(len(first), frames, *self.transform.raw_shape)
 
     def edit_recipe(self, steps: int | str = 100, **options: Any) -> Recipe:
-        """A recipe that has an inverse: DDIM with η = 0 down to clean data, whatever the run is sampled with."""
-        return self.recipe(
-            **{"sampler": "ddim", "eta": 0.0, "noise_variance": "small", "end": "clean", **options}, steps=steps
-        )
+        """A recipe that has an inverse, down to clean data, whatever the run is sampled with (`edit.invertible`).
+
+        DDIM with η = 0 unless `sampler` is among the options, which are those of `recipe`.
+        """
+        own = {} if "sampler" in options else {"sampler": "ddim", "eta": 0.0, "noise_variance": "small"}
+        spacing = edit.spacing_for(self.model.path, steps)
+        return edit.invertible(self.recipe(**{**own, "end": "clean", "spacing": spacing, **options}, steps=steps))
 
     def bound(self) -> Estimator:
         """The bound that the configuration names: of the run's chain with all T steps, or its own loss."""

@@ -18,7 +18,6 @@ from logsnr.pictures import save_grid
 from logsnr.run import edit
 from logsnr.run.generate import Recipe
 from logsnr.run.trained import Trained, load
-from logsnr.samplers import prior, seeded
 from logsnr.samplers.encode import REFINEMENTS
 from logsnr.train import checkpoint
 from logsnr.verbs.console import Console
@@ -81,8 +80,7 @@ def _reconstruct(args: Namespace, console: Console, trained: Trained, recipe: Re
 
 def _interpolate(args: Namespace, console: Console, trained: Trained, recipe: Recipe, raw: np.ndarray | None) -> Made:
     if raw is None:
-        index = torch.arange(*args.index)
-        ends = prior(recipe.path, seeded(args.seed, index, torch.empty(len(index), *recipe.shape)))
+        ends = edit.random_latents(recipe, torch.arange(*args.index))
     else:
         ends = _latents(args, console, trained, recipe, raw)
     latents = edit.between(ends[:-1], ends[1:], args.frames)
@@ -138,6 +136,7 @@ def _manifest(args: Namespace, trained: Trained, recipe: Recipe) -> dict[str, An
         "sampler": recipe.part.name,
         "options": recipe.part.options,
         "steps": len(recipe.grid) - 1,
+        "log_snr_of_latents": float(recipe.grid[0].log_snr),
         "refinements": REFINEMENTS if args.refinements is None else args.refinements,
         "frames": args.frames if args.what == "interpolate" else None,
         "width": recipe.width,
