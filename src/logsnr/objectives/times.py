@@ -75,7 +75,7 @@ class UniformLogSNR(TimeLaw):
     def __init__(self, schedule: NoiseSchedule, *, stratified: bool = True) -> None:
         super().__init__()
         self.path, self.stratified = Path(schedule, vp), stratified  # any scale: only γ(t) and its inverse are used
-        low, high = float(self.path.lowest.gamma), float(self.path.highest.gamma)
+        low, high = (float(level.gamma.detach()) for level in (self.path.lowest, self.path.highest))
         if not math.isfinite(high - low):
             raise ValueError(f"times 'log_snr' between γ = {low:.6g} and {high:.6g}; allowed: finite ends")
 

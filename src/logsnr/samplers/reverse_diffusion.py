@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from logsnr.denoiser import Model
-from logsnr.kernels import transition_log_var
 from logsnr.level import Level, over
 from logsnr.samplers.loop import Sampler, Step, evaluations
 
@@ -40,7 +39,8 @@ class ReverseDiffusion(Sampler):
     ) -> Step:
         prediction = model(x, t)
         kept = 2 - torch.exp(t.log_alpha - s.log_alpha)
-        variance = torch.exp(transition_log_var(t, s))
+        # σ²_{t|s}, which has a sign where the flow is walked upwards
+        variance = -torch.exp(2 * t.log_sigma) * torch.expm1(s.gamma - t.gamma)
         mean = over(kept, x) * x + over(0.5 * (1 + self.eta**2) * variance, x) * prediction.score
         drawn = mean + over(self.eta * variance.sqrt(), x) * noise("step") if self.stochastic else mean
         return Step(drawn, mean, prediction, s, evaluations(x, 1))
