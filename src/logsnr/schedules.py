@@ -191,8 +191,8 @@ class Learned(NoiseSchedule):
 
     def moving(self, t: Tensor, through: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """(γ, γ′); `through` meets s(t) and s′(t), by which alone the interior's parameters act, and only they."""
-        shape, slope = torch.func.jvp(self.shape, (t,), (torch.ones_like(t),))[:2]
-        gamma, slope = torch.func.jvp(self.place, (through(shape),), (through(slope),))[:2]
+        shape, slope = map(through, torch.func.jvp(self.shape, (t,), (torch.ones_like(t),))[:2])
+        gamma, slope = torch.func.jvp(self.place, (shape,), (slope,))[:2]
         return gamma, slope
 
 
