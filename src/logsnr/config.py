@@ -45,11 +45,14 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How the run is sampled unless told otherwise. width: examples a network call, part of the result's last bits."""
+    """How the run is sampled unless told otherwise. width: examples a network call, part of the result's last bits.
+
+    spacing: None for the sampler's own, uniform if it has none.
+    """
 
     sampler: Part = field(default_factory=lambda: Part("ddim"))
     steps: int = 50
-    spacing: str = "uniform"
+    spacing: Part | None = None
     end: str = "clean"
     clip: bool = True
     width: int | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from logsnr.objectives.matching import Matching as Matching
+from logsnr.objectives.noise_laws import NOISE_LAWS
 from logsnr.objectives.objective import Objective as Objective
 from logsnr.objectives.objective import Setting as Setting
 from logsnr.objectives.task import Task as Task
@@ -10,5 +11,7 @@ from logsnr.objectives.times import TIMES as TIMES
 from logsnr.objectives.times import TimeLaw as TimeLaw
 from logsnr.objectives.times import Uniform as Uniform
 from logsnr.objectives.weights import WEIGHTS as WEIGHTS
+
+TIMES.update(NOISE_LAWS)
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {"matching": Matching.of}

@@ -44,9 +44,10 @@ class Matching(Objective):
         prediction = model(level.perturb(x0, eps), level, **condition)
         a, b = prediction.direction
         error = prediction.value - (over(a, x0) * x0 + over(b, x0) * eps)
-        to_eps = (level.alpha / determinant(level, prediction.direction)) ** 2
-        unweighted = over(to_eps, error) * error**2
-        unweighted = unweighted.reshape(len(x0), -1).mean(1)
-        weight = self.weight(self.path, level) * importance
-        total = weight.to(unweighted) * unweighted
+        known = self.path.within(level)  # at pure noise (Δ/α)² and a weight such as 1/α² are ∞, their ratio is not
+        to_eps = (known.alpha / determinant(known, prediction.direction)) ** 2
+        native = (error**2).reshape(len(x0), -1).mean(1)
+        unweighted = to_eps.to(native) * native
+        weight = self.weight(self.path, known) * importance * to_eps
+        total = weight.to(native) * native
         return Loss(total, {"matching": total}, t, unweighted.detach())

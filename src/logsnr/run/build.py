@@ -18,6 +18,7 @@ from logsnr.config import RunConfig
 from logsnr.data.transform import Lattice
 from logsnr.denoiser import INPUTS, LABELS, Denoiser
 from logsnr.kernels import VARIANCES
+from logsnr.level import Level
 from logsnr.objectives import OBJECTIVES, TIMES, WEIGHTS, Setting, Task
 from logsnr.path import SPACINGS, Path
 from logsnr.prediction import TARGETS, determinant
@@ -111,15 +112,28 @@ def _setting(config: RunConfig, process: Path, lattice: Lattice | None) -> Setti
     return Setting(process, bind(WEIGHTS, config.objective.weight, "weight", 2), times, config.variance, lattice)
 
 
-def sampler_part(part: Part, variance: str) -> Part:
-    """A sampler with its options; one with a reverse variance takes the model's unless told otherwise."""
-    return with_default(SAMPLERS, part, "sampler", variance=variance)
+def sampler_part(part: Part, variance: str, steps: int) -> Part:
+    """A sampler with its options; what it asks of the model's reverse variance and the steps is filled in."""
+    return with_default(SAMPLERS, part, "sampler", variance=variance, steps=steps)
+
+
+def grid(process: Path, spacing: Part, steps: int, end: str) -> Level:
+    """The levels of S steps, by the named spacing with its options."""
+    bind(SPACINGS, spacing, "spacing", 2)
+    return process.grid(steps, end, spacing.name, **spacing.options)
 
 
 def sampler(part: Part, process: Path) -> Sampler:
     """The sampler of that name and options; one whose first parameter is `path` is made for this process."""
     first = next(iter(inspect.signature(lookup(SAMPLERS, part.name, "sampler")).parameters), None)
     return make(SAMPLERS, part, "sampler", *([process] if first == "path" else []))
+
+
+def own_grid(config: RunConfig, process: Path) -> Level:
+    """The grid that a configuration samples on: its own spacing, or the one that its sampler brings."""
+    sample = config.sample
+    chosen = sampler(sampler_part(sample.sampler, config.variance, sample.steps), process)
+    return grid(process, sample.spacing or Part(chosen.spacing or "uniform"), sample.steps, sample.end)
 
 
 def check(config: RunConfig, lattice: Lattice | None) -> None:
@@ -129,10 +143,8 @@ def check(config: RunConfig, lattice: Lattice | None) -> None:
     bind(INPUTS, config.inputs, "inputs")(process.highest)
     lookup(LABELS, config.label, "label")(process, process.highest)
     lookup(VARIANCES, config.variance, "variance")
-    lookup(SPACINGS, config.sample.spacing, "spacing")
     make(OBJECTIVES, config.objective.loss, "loss", _setting(config, process, lattice))
-    sampler(sampler_part(config.sample.sampler, config.variance), process)
-    process.grid(config.sample.steps, config.sample.end, config.sample.spacing)
+    own_grid(config, process)
     if float(determinant(process.highest, target(process.highest))) == 0:
         raise ValueError(
             f"target {config.target.name!r} says nothing of x0 at pure noise (zero terminal SNR); allowed: x0, v"

@@ -40,13 +40,19 @@ class Trained:
         """How `sample` makes examples: the run's own defaults, overridden. options: of the sampler, and `spacing`."""
         chosen = self.config.sample
         part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
-        spacing = options.pop("spacing", chosen.spacing)
-        part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance)
+        count = chosen.steps if steps is None else steps
+        given = options.pop("spacing", None)
+        part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance, count)
+        solver = build.sampler(part, self.model.path)
+        # a grid that a sampler brings goes before the run's own, which was chosen for another sampler
+        own = chosen.spacing if part.name == chosen.sampler.name else Part(solver.spacing) if solver.spacing else None
+        spacing = Part(given) if given else own or chosen.spacing or Part(solver.spacing or "uniform")
         return Recipe(
             path=self.model.path,
             part=part,
-            sampler=build.sampler(part, self.model.path),
-            grid=self.model.path.grid(chosen.steps if steps is None else steps, chosen.end, spacing),
+            sampler=solver,
+            spacing=spacing,
+            grid=build.grid(self.model.path, spacing, count, chosen.end),
             shape=self.transform.shape,
             width=self.width,
             seed=seed,

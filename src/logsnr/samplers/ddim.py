@@ -44,8 +44,9 @@ class DDIM(Sampler):
         self, model: Model, x: Tensor, t: Level, s: Level, *, noise: Callable[[str], Tensor], memory: Any = None
     ) -> Step:
         prediction = model(x, t)
-        # σ_s² − c² = σ_s² [(1 − η²) + η² exp(γ_s − γ_t)], a sum of positive terms
-        kept = (1 - self.eta**2) + self.eta**2 * torch.exp(s.gamma - t.gamma)
+        # σ_s² − c² = σ_s² [(1 − η²) + η² exp(γ_s − γ_t)], a sum of positive terms; upwards only η = 0 has a meaning
+        decay = torch.exp(s.gamma - t.gamma) if self.stochastic else torch.zeros_like(s.gamma)
+        kept = (1 - self.eta**2) + self.eta**2 * decay
         mean = over(s.alpha, x) * prediction.x0 + over(s.sigma * kept.sqrt(), x) * prediction.eps
         if not self.stochastic:
             return Step(mean, mean, prediction, s, evaluations(x, 1))

@@ -14,6 +14,7 @@ import torch
 from logsnr.files import whole
 from logsnr.pictures import save_grid
 from logsnr.report.trajectory import write_trajectory
+from logsnr.records import to_dict
 from logsnr.run.generate import Recipe
 from logsnr.run.trained import Trained, load
 from logsnr.train import checkpoint
@@ -67,6 +68,12 @@ def run(args: Namespace) -> dict[str, Any]:
     return manifest
 
 
+def _evaluations(recipe: Recipe) -> int:
+    """Network evaluations of each example: the step into the clean level takes one."""
+    steps = len(recipe.grid) - 1
+    return 1 + recipe.sampler.cost * (steps - 1) if recipe.grid[-1].is_clean else recipe.sampler.cost * steps
+
+
 def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, last: int) -> dict[str, Any]:
     """Everything that the examples depend on."""
     return {
@@ -77,8 +84,8 @@ def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, las
         "sampler": recipe.part.name,
         "options": recipe.part.options,
         "steps": len(recipe.grid) - 1,
-        "evaluations_per_example": len(recipe.grid) - 1,
-        "spacing": args.spacing or trained.config.sample.spacing,
+        "evaluations_per_example": _evaluations(recipe),
+        "spacing": to_dict(recipe.spacing),
         "end": trained.config.sample.end,
         "clip": trained.transform.clip if trained.config.sample.clip else None,
         "seed": args.seed,
