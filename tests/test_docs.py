@@ -59,8 +59,8 @@ ours, ddim = (list(simulate(s, Oracle(TOYS['ring']()), prior(path, noise), path.
               for s in (EulerInSigma(), DDIM()))
 assert torch.allclose(ours, ddim, atol=1e-12), 'DDIM is this method'
 words = ['train', 'ddpm', '--data', 'toy:ring', '--out', 'run', '--steps', '3', '--network', 'linear', '--quiet',
-         '--set', 'schedule={name: arctan}', '--set', 'target=half_way', '--set', 'objective.weight=min_snr',
-         '--set', 'label=gamma', '--set', 'sample.sampler={name: euler}', '--set', 'sample.steps=5']
+         '--set', 'schedule={name: arctan}', '--set', 'target=half_way', '--set', 'objective.weight=capped',
+         '--set', 'label=gamma', '--set', 'sample.sampler={name: euler_in_sigma}', '--set', 'sample.steps=5']
 assert main(words) == 0
 assert main(['sample', 'run', '--n', '4', '--quiet']) == 0
 """

@@ -48,12 +48,12 @@ class SampleConfig:
     """How the run is sampled unless told otherwise. width: examples a network call, part of the result's last bits.
 
     steps: a number, or text as for `path.Path.grid`: "10,15,20" in equal sections of the time axis, "ddim25".
-    temperature: a factor on the prior.
+    spacing: None for the sampler's own, uniform if it has none. temperature: a factor on the prior.
     """
 
     sampler: Part = field(default_factory=lambda: Part("ddim"))
     steps: int | str = 50
-    spacing: str = "uniform"
+    spacing: Part | None = None
     end: str = "clean"
     clip: bool = True
     width: int | None = None

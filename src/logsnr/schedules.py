@@ -7,6 +7,7 @@ forward-mode differentiation (`Path.slope`), never written down twice.
     Linear      γ₀ + (γ₁ − γ₀) t                                  VDM, appendix D; geometric σ is this line too
     BetaLinear  the γ whose log α is −½∫β, β = β₀ + (β₁ − β₀) t   Score SDE, eq. 32 (vp) and 29 (sub_vp)
     Cosine      log (1 − ᾱ)/ᾱ of Improved DDPM, eq. 17, bounded smoothly at ±the given log-SNR
+    Straight    2 log t/(1 − t): on the straight scale α = 1 − t and σ = t, both ends legal       flow matching
     Table       T knots t_i = i/T, monotone cubic between them    DDPM, Improved DDPM, NCSN: any list of levels
     Learned     γ₀ + (γ₁ − γ₀) s(t), s a monotone network         VDM, appendix H: exact ends, pinned or learned
 
@@ -44,6 +45,20 @@ class NoiseSchedule(nn.Module, ABC):
         """(γ, γ′) at times t; `through` is applied to what is learned of them between the ends: here to nothing."""
         gamma, slope = torch.func.jvp(self, (t,), (torch.ones_like(t),))[:2]
         return gamma, slope
+
+
+@torch.no_grad()
+def time_of(schedule: NoiseSchedule, gamma: Tensor) -> Tensor:
+    """The time at which γ(t) = gamma, by bisection to the last bit; clamped to [t_min, 1], 0 for γ = −∞."""
+    low = torch.full_like(gamma, schedule.t_min)
+    high = torch.ones_like(gamma)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        above = schedule(middle) > gamma
+        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    t = torch.where(gamma >= schedule(torch.ones_like(gamma)), torch.ones_like(gamma), high)
+    t = torch.where(gamma <= schedule(torch.full_like(gamma, schedule.t_min)), schedule.t_min, t)
+    return torch.where(torch.isneginf(gamma), 0.0, t)
 
 
 class Linear(NoiseSchedule):
@@ -106,6 +121,22 @@ class Cosine(NoiseSchedule):
         alpha_bar = torch.cos(angle) ** 2 / math.cos(start) ** 2
         noise = torch.sin(angle - start) * torch.sin(angle + start) / math.cos(start) ** 2
         return torch.log(noise + self.delta) - torch.log(alpha_bar + self.delta)
+
+
+class Straight(NoiseSchedule):
+    """γ(t) = 2 log(t/(1 − t)), so that α = 1 − t, σ = t on the straight scale (Lipman et al. 2023; Liu et al. 2023).
+
+    t = 0 is the clean level, t = 1 is pure noise, γ = +∞. t_min: the lowest time that a grid visits.
+    """
+
+    def __init__(self, t_min: float = 1e-3) -> None:
+        super().__init__()
+        if not 0 < t_min < 1:
+            raise ValueError(f"t_min = {t_min}; allowed: 0 < t_min < 1")
+        self.t_min = t_min
+
+    def forward(self, t: Tensor) -> Tensor:
+        return 2 * (torch.log(t) - torch.log1p(-t))
 
 
 class Table(NoiseSchedule):
@@ -260,6 +291,7 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "beta_linear": BetaLinear,
     "cosine": Cosine,
     "geometric": geometric,
+    "straight": Straight,
     "beta_table": _beta_table,
     "sigma_table": _sigma_table,
     "cosine_table": _cosine_table,

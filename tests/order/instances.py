@@ -14,6 +14,18 @@ from logsnr.schedules import Linear
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "ancestral": [{"variance": "small"}, {"variance": "large"}],
+    "auto": [{"steps": 8}, {"steps": 12}],
+    "euler": [{}, {"s_churn": 5.0, "steps": 15}],
+    "euler_ancestral": [{"eta": 0.0}, {"eta": 1.0}],
+    "heun": [{}, {"s_churn": 5.0, "s_max": 50.0, "steps": 15}],
+    "multistep": [
+        {"order": 1},
+        {"order": 2},
+        {"order": 3},
+        {"order": 4},
+        {"order": 1, "corrector": True},
+        {"order": 4, "corrector": True},
+    ],
     "ddim": [{"eta": 0.0}, {"eta": 0.5}, {"eta": 1.0}, {"eta": 1.0, "noise_variance": "large"}],
     "euler_maruyama": [{"eta": 1.0}, {"eta": 0.0}],
     "reverse_diffusion": [{"eta": 1.0}, {"eta": 0.0}],

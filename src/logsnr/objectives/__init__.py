@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from logsnr.objectives.importance import LossSecondMoment as LossSecondMoment
 from logsnr.objectives.matching import Matching as Matching
+from logsnr.objectives.noise_laws import NOISE_LAWS
 from logsnr.objectives.objective import Objective as Objective
 from logsnr.objectives.objective import Setting as Setting
 from logsnr.objectives.simulated import ProcessScore as ProcessScore
@@ -20,6 +21,8 @@ from logsnr.objectives.variational import Hybrid as Hybrid
 from logsnr.objectives.vdm import VDM as VDM
 from logsnr.objectives.weights import WEIGHTS as WEIGHTS
 
+TIMES.update(NOISE_LAWS)
+TIMES |= {"loss_second_moment": LossSecondMoment}
+
 OBJECTIVES: dict[str, Callable[..., Objective]] = {"matching": Matching.of, "sliced": Sliced}
 OBJECTIVES |= {"vlb": VLB.of, "hybrid": Hybrid.of, "vdm": VDM}
-TIMES |= {"loss_second_moment": LossSecondMoment}

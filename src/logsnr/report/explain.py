@@ -83,7 +83,7 @@ def draw(config: RunConfig, out: Path) -> Path:
 
     lines = {name: values.numpy() for name, values in curves(config).items()}
     path = build.path(config)
-    grid = path.grid(config.sample.steps, config.sample.end, config.sample.spacing)
+    grid = build.own_grid(config, path)
     visited = grid.log_snr[grid.gamma.isfinite()].numpy()
     figure = Figure(figsize=(12, 6.6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)

@@ -20,9 +20,10 @@ from logsnr.config import RunConfig
 from logsnr.data.transform import Lattice
 from logsnr.denoiser import INPUTS, LABELS, Denoiser
 from logsnr.kernels import named_rule
+from logsnr.level import Level
 from logsnr.likelihood import BOUNDS, Estimator
 from logsnr.objectives import OBJECTIVES, TIMES, WEIGHTS, Setting, Task
-from logsnr.path import SPACINGS, Path
+from logsnr.path import SPACINGS, Path, section_counts
 from logsnr.prediction import TARGETS, determinant
 from logsnr.records import Part
 from logsnr.registry import lookup
@@ -144,9 +145,15 @@ def bound(config: RunConfig, process: Path, lattice: Lattice | None) -> Estimato
     return make(BOUNDS, config.bound, "bound", process, config.variance, lattice)
 
 
-def sampler_part(part: Part, variance: str) -> Part:
-    """A sampler with its options; one with a reverse variance takes the model's unless told otherwise."""
-    return with_default(SAMPLERS, part, "sampler", variance=variance)
+def sampler_part(part: Part, variance: str, steps: int | str) -> Part:
+    """A sampler with its options; what it asks of the model's reverse variance and the steps is filled in."""
+    return with_default(SAMPLERS, part, "sampler", variance=variance, steps=sum(section_counts(steps)))
+
+
+def grid(process: Path, spacing: Part, steps: int | str, end: str) -> Level:
+    """The levels of S steps, by the named spacing with its options."""
+    bind(SPACINGS, spacing, "spacing", 2)
+    return process.grid(steps, end, spacing.name, **spacing.options)
 
 
 def sampler(part: Part, process: Path) -> Sampler:
@@ -166,6 +173,15 @@ def check_spread(part: Part, variance: str) -> None:
             )
 
 
+def own_grid(config: RunConfig, process: Path) -> Level:
+    """The grid that a configuration samples on: its own spacing, or the one that its sampler brings."""
+    sample = config.sample
+    part = sampler_part(sample.sampler, config.variance, sample.steps)
+    chosen = sampler(part, process)
+    check_spread(part, config.variance)
+    return grid(process, sample.spacing or Part(chosen.spacing or "uniform"), sample.steps, sample.end)
+
+
 @torch.no_grad()
 def check(config: RunConfig, lattice: Lattice | None) -> None:
     """ValueError if some part of the configuration cannot be built, without building the network."""
@@ -173,8 +189,7 @@ def check(config: RunConfig, lattice: Lattice | None) -> None:
     target = bind(TARGETS, config.target, "target")
     bind(INPUTS, config.inputs, "inputs")(process.highest)
     lookup(LABELS, config.label, "label")(process, process.highest)
-    lookup(SPACINGS, config.sample.spacing, "spacing")
-    bind(WEIGHTS, config.objective.weight, "weight", 2)(process, process.highest)
+    bind(WEIGHTS, config.objective.weight, "weight", 2)(process, process.within(process.highest))
     objective = make(OBJECTIVES, config.objective.loss, "loss", _setting(config, process, lattice))
     if named_rule(config.variance).spread and not objective.teaches_spread:
         raise ValueError(
@@ -182,10 +197,7 @@ def check(config: RunConfig, lattice: Lattice | None) -> None:
             "allowed: the loss hybrid or vlb, or variance small or large"
         )
     bound(config, process, lattice)
-    part = sampler_part(config.sample.sampler, config.variance)
-    sampler(part, process)
-    check_spread(part, config.variance)
-    process.grid(config.sample.steps, config.sample.end, config.sample.spacing)
+    own_grid(config, process)
     if float(determinant(process.highest, target(process.highest))) == 0:
         raise ValueError(
             f"target {config.target.name!r} says nothing of x0 at pure noise (zero terminal SNR); allowed: x0, v"

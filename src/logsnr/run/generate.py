@@ -26,12 +26,13 @@ from logsnr.samplers import Sampler, Step, prior, seeded, simulate
 class Recipe:
     """How examples are made. width: examples in every call of the network. shape: of one example, model layout.
 
-    part: name and options of the sampler, for the record. temperature: a factor on the prior.
+    part, spacing: names and options of the sampler and its grid, for the record. temperature: a factor on the prior.
     """
 
     path: Path
     part: Part
     sampler: Sampler
+    spacing: Part
     grid: Level
     shape: tuple[int, ...]
     width: int

@@ -45,15 +45,20 @@ class Trained:
         """
         chosen = self.config.sample
         part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
-        spacing, end = options.pop("spacing", chosen.spacing), options.pop("end", chosen.end)
-        temperature = options.pop("temperature", chosen.temperature)
-        part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance)
+        count, end = chosen.steps if steps is None else steps, options.pop("end", chosen.end)
+        given, temperature = options.pop("spacing", None), options.pop("temperature", chosen.temperature)
+        part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance, count)
         build.check_spread(part, self.config.variance)
+        solver = build.sampler(part, self.model.path)
+        # a grid that a sampler brings goes before the run's own, which was chosen for another sampler
+        own = chosen.spacing if part.name == chosen.sampler.name else Part(solver.spacing) if solver.spacing else None
+        spacing = Part(given) if given else own or chosen.spacing or Part(solver.spacing or "uniform")
         return Recipe(
             path=self.model.path,
             part=part,
-            sampler=build.sampler(part, self.model.path),
-            grid=self.model.path.grid(chosen.steps if steps is None else steps, end, spacing),
+            sampler=solver,
+            spacing=spacing,
+            grid=build.grid(self.model.path, spacing, count, end),
             shape=self.transform.shape,
             width=self.width,
             seed=seed,

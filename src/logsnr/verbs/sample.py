@@ -13,6 +13,7 @@ import torch
 
 from logsnr.files import whole
 from logsnr.pictures import save_grid
+from logsnr.records import to_dict
 from logsnr.report.trajectory import write_trajectory
 from logsnr.run.generate import Recipe
 from logsnr.run.trained import Trained, load
@@ -78,7 +79,7 @@ def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, las
         "options": recipe.part.options,
         "steps": len(recipe.grid) - 1,
         "evaluations_per_example": recipe.evaluations,
-        "spacing": args.spacing or trained.config.sample.spacing,
+        "spacing": to_dict(recipe.spacing),
         "end": args.end or trained.config.sample.end,
         "clip": trained.transform.clip if trained.config.sample.clip else None,
         "temperature": recipe.temperature,
