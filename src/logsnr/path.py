@@ -113,7 +113,8 @@ class Path(nn.Module):
     def grid(self, steps: int, end: str = "clean", spacing: str = "uniform", **options: float) -> Level:
         """The S + 1 levels of S steps, shape (S + 1,), from the highest down to `end` ("clean" or "lowest").
 
-        spacing: a name in `SPACINGS`, with its options. ValueError for S < 1, an unknown name, or more levels than a table has.
+        spacing: a name in `SPACINGS`, with its options. ValueError for S < 1, an unknown name, or more levels than
+        a table has.
         """
         if end not in ENDS:
             raise ValueError(f"unknown end {end!r} of a grid; known: {', '.join(ENDS)}")

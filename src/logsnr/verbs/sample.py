@@ -13,8 +13,8 @@ import torch
 
 from logsnr.files import whole
 from logsnr.pictures import save_grid
-from logsnr.report.trajectory import write_trajectory
 from logsnr.records import to_dict
+from logsnr.report.trajectory import write_trajectory
 from logsnr.run.generate import Recipe
 from logsnr.run.trained import Trained, load
 from logsnr.train import checkpoint
