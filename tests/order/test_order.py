@@ -35,23 +35,25 @@ ROUND_OFF = 1e-11
 
 
 def measured(errors: list[float]) -> float:
-    """Slope of log error over log steps at the three finest grids above round-off."""
-    above = [(math.log(steps), math.log(error)) for steps, error in zip(MORE_STEPS, errors) if error > ROUND_OFF]
+    """Slope of log error over log steps at the three finest grids above round-off, at two where there are more."""
+    steps_of = MORE_STEPS[: len(errors)]
+    above = [(math.log(n), math.log(error)) for n, error in zip(steps_of, errors, strict=True) if error > ROUND_OFF]
     assert len(above) >= 3, f"errors {errors} are round-off"
-    steps, error = zip(*above[-3:], strict=True)
+    steps, error = zip(*above[-3 if len(errors) == len(STEPS) else -2 :], strict=True)
     return -float(np.polyfit(steps, error, 1)[0])
 
 
 def started(sampler: Sampler, errors: list[float]) -> None:
     """Order of a chain with its own start: the declared one, or at least `started_order` where only the start is worse.
 
-    Then early and late errors weigh by turns and may cancel at one grid, so the slope is taken from end to end.
+    Then early and late errors weigh by turns and may cancel at one grid, so the slope is taken from the largest to the last.
     """
     if sampler.started_order in (None, sampler.order):
         assert measured(errors) == pytest.approx(sampler.order, abs=0.3), errors
         return
-    refined = math.log(MORE_STEPS[len(errors) - 1] / MORE_STEPS[0])
-    assert math.log(errors[0] / errors[-1]) / refined > sampler.started_order - 0.3, errors
+    largest = errors.index(max(errors))
+    refined = math.log(MORE_STEPS[len(errors) - 1] / MORE_STEPS[largest])
+    assert math.log(errors[largest] / errors[-1]) / refined > sampler.started_order - 0.3, errors
 
 
 def steps_for(sampler: Sampler) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """How t is drawn in training: a module, so that a law which learns from the losses it sees is saved with the rest.
 
 A law returns times and importance weights 1/(density) that keep the mean over t what it would be under the uniform
-law; laws of the noise (`noise_laws`) define the objective instead, and weigh 1. `observe` is called once an optimiser step with all examples' times and losses, in global order.
+law; laws of the noise (`noise_laws`) define the objective instead, and weigh 1. `observe` is called once an optimiser
+step with all examples' times and losses, in global order.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Weights of the squared noise error |ε − ε̂|² over noise levels, one function each.
 
 They are defined once, on the ε error. The error of any other target is a known multiple of it ((Δ/α)² with the
-determinant of `prediction`), so a weight means the same whatever the network predicts. With SNR = e^{−γ}, and v and F in
-units of variance one:
+determinant of `prediction`), so a weight means the same whatever the network predicts. With SNR = e^{−γ}, and v on the
+vp scale:
 
     |ε − ε̂|² = SNR |x0 − x̂0|² = |v − v̂|²/(1 + e^γ) = |velocity error|²/(1 + e^{γ/2})² = |F − F̂|²/(1 + e^γ/σ_d²)
 
@@ -63,12 +63,12 @@ def truncated(path: Path, level: Level) -> Tensor:
 
 
 def min_snr(path: Path, level: Level, most: float = 5.0) -> Tensor:
-    """min(SNR, most)/SNR; min(SNR, most) on the x0 error, min(SNR, most)/(SNR + 1) on v (Hang et al. 2023, section 3.4)."""
+    """min(SNR, most)/SNR; min(SNR, most) on the x0 error, min(SNR, most)/(SNR + 1) on v (Hang et al. 2023, eq. 8)."""
     return (most * torch.exp(level.gamma)).clamp(max=1)
 
 
 def soft_min_snr(path: Path, level: Level, sigma_data: float = 0.5) -> Tensor:
-    """sigmoid(γ − 2 log σ_d): 1/(σ̃² + σ_d²) on the x0 error, a smooth min(SNR, 1/σ_d²) (Crowson et al. 2024, section 3.4)."""
+    """sigmoid(γ − 2 log σ_d): 1/(σ̃² + σ_d²) on the x0 error, a smooth min(SNR, 1/σ_d²) (Crowson et al. 2024)."""
     return torch.sigmoid(level.gamma - 2 * math.log(sigma_data))
 
 

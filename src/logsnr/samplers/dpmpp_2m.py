@@ -1,9 +1,11 @@
-"""DPM-Solver++ (2M): the second-order multistep solver as its paper and k-diffusion write it (Lu et al. 2022, algorithm 2).
+"""DPM-Solver++ (2M): the second-order multistep solver as its authors and k-diffusion write it (2211.01095, alg. 2).
 
-    x_s = (σ_s/σ_t) x_t − α_s expm1(−h) D,   D = (1 + 1/(2 r)) x̂0(t) − 1/(2 r) x̂0(before),   h = λ_s − λ_t,   r = h_before/h
+    x_s = (σ_s/σ_t) x_t − α_s expm1(−h) D,   D = x̂0(t) + (x̂0(t) − x̂0(before))/(2 r)
 
-`multistep` of order 2 integrates the same line exactly where this takes its value half-way; they differ in h³. It is here
-for parity with what others publish.
+with h = λ_s − λ_t, λ = −γ/2, and r the step before over this one.
+
+`multistep` of order 2 integrates a line exactly where this takes its value half-way; they differ in h³. It is here for
+parity with what others publish.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def euler(prediction: Prediction, s: Level) -> Tensor:
 
 
 class Euler(Sampler):
-    """The step above. s_churn, s_min, s_max, s_noise: EDM's S_churn, S_min, S_max, S_noise; steps: N that shares S_churn.
+    """The step above. s_churn, s_min, s_max, s_noise: EDM's S_churn, S_min, S_max, S_noise; steps: N.
 
     With churn it declares no order: S_churn/N is raised in every step, however short.
     """

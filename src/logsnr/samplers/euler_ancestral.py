@@ -2,8 +2,8 @@
 
     σ_up = min(σ̃_s, η √(σ̃_s² (σ̃_t² − σ̃_s²)/σ̃_t²)),  σ_down = √(σ̃_s² − σ_up²),   x̃_s = x̂0 + σ_down ε̂ + σ_up S_noise ε
 
-σ_up is η times the posterior's standard deviation: with S_noise = 1 and η <= 1 this is DDIM(η) in VE units, and a larger
-η is cut where nothing of ε̂ would be left.
+σ_up is η times the standard deviation of the posterior: with S_noise = 1 and η <= 1 this is DDIM(η) in VE units, and a
+larger η is cut where nothing of ε̂ would be left.
 """
 
 from __future__ import annotations
