@@ -37,14 +37,14 @@ def potential(x: Tensor) -> Tensor:
     return (x**2 / 2 - MINIMUM / SHARPNESS * torch.log(torch.cosh(SHARPNESS * x))) / TEMPERATURE
 
 
-def double_well() -> Process:
-    """f = −r U′(x) = −(r/τ)(x − m tanh bx), g² = 2r."""
+def double_well(steps: int = 100) -> Process:
+    """f = −r U′(x) = −(r/τ)(x − m tanh bx), g² = 2r, simulated in so many steps."""
     return Process(
         Dynamics(
             drift=lambda x, t: -RATE / TEMPERATURE * (x - MINIMUM * torch.tanh(SHARPNESS * x)),
             diffusion=lambda t: torch.full_like(t, (2 * RATE) ** 0.5),
         ),
-        steps=100,
+        steps=steps,
         t_min=2e-4,
     )
 
@@ -112,13 +112,13 @@ def digits(seconds: float, out: Path) -> dict[str, float]:
 
     data = load("digits")
     torch.manual_seed(0)
-    score = ProcessScore(nets.build("digits", data.shape), double_well())
+    score = ProcessScore(nets.build("digits", data.shape), double_well(40))
 
     def batch(step: int) -> Tensor:
-        return data.batch(np.random.default_rng(step).integers(len(data), size=96))[0]
+        return data.batch(np.random.default_rng(step).integers(len(data), size=64))[0]
 
     fit(score, batch, seconds, 100_000, lr=2e-3)
-    images = data.transform.decode(torch.cat([generate(score, 500, data.shape, 200)]))
+    images = data.transform.decode(generate(score, 500, data.shape, 100))
     save_grid(out, images[:100], data.transform)
     return check_digits(images).record()
 

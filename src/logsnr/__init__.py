@@ -39,22 +39,31 @@ _HOME = {
     "finite": "data.toys",
     "Normal": "kernels",
     "Dynamics": "dynamics",
+    "Process": "process",
     "Bound": "likelihood",
     "bound_for": "likelihood",
     "Matching": "objectives",
+<<<<<<< HEAD
     "VLB": "objectives",
     "Hybrid": "objectives",
+=======
+    "Sliced": "objectives",
+>>>>>>> ncsn
     "Task": "objectives",
     "Uniform": "objectives",
     "Sampler": "samplers",
     "Step": "samplers",
     "DDIM": "samplers",
     "Ancestral": "samplers",
+<<<<<<< HEAD
     "EulerMaruyama": "samplers",
     "ReverseDiffusion": "samplers",
     "PredictorCorrector": "samplers",
     "Adaptive": "samplers",
     "UniformLogSNR": "objectives",
+=======
+    "AnnealedLangevin": "samplers",
+>>>>>>> ncsn
     "simulate": "samplers",
     "seeded": "samplers",
     "prior": "samplers",
@@ -63,7 +72,7 @@ _HOME = {
     "load": "run",
 }
 _ROOMS = (
-    "betas", "config", "data", "decoders", "denoiser", "draws", "dynamics", "families", "kernels", "level",
+    "betas", "config", "data", "decoders", "denoiser", "draws", "dynamics", "families", "guidance", "kernels", "level",
     "likelihood", "loss", "metrics", "nets", "objectives", "oracles", "path", "pictures", "prediction", "report", "run",
     "samplers", "scales", "schedules", "train",
 )  # fmt: skip

@@ -42,7 +42,7 @@ class Energy(nn.Module):
 
 
 def minus_gradient(energy: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """−∇ₓ Σ energy(x), the shape of x (B, *), for an energy (B,) an example; differentiable if gradients are on."""
+    """−∇ₓ Σ energy(x), the shape of x (B, *), for an energy (B,); differentiable where gradients are on."""
     train = torch.is_grad_enabled()
     # attention by its definition: the fused kernels have no second derivative
     with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
