@@ -125,7 +125,7 @@ def test_classes_and_recomputation(awaken: Awaken) -> None:
     grads = []
     for network in (kept, recomputed):
         network(x, LABEL, classes).square().sum().backward()
-        grads.append(network.down[0].conv1.weight.grad)  # type: ignore[union-attr, index]
+        grads.append(network.down[0][0].conv1.weight.grad)  # type: ignore[union-attr, index]
     assert torch.allclose(grads[0], grads[1], rtol=1e-5)
 
 

@@ -214,9 +214,9 @@ def loaded(reference: Reference, shape: tuple[int, ...], ends: list[float], extr
     for module in net.modules():
         if isinstance(module, nn.GroupNorm):
             module.num_groups, module.eps = 32, 1e-6
-    blocks = {f"down.{i}": f"down.block_{i}" for i in range(depth)}
+    blocks = {f"down.{i}.0": f"down.block_{i}" for i in range(depth)}
     blocks |= {"middle.0": "mid.block_1", "middle.2": "mid.block_2"}
-    blocks |= {f"up.{i}": f"up.block_{i}" for i in range(depth + 1)}
+    blocks |= {f"up.{i}.0": f"up.block_{i}" for i in range(depth + 1)}
     state = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
     first = read("dense0/kernel")
     state["embedding.perceptron.0.weight"] = first[:channels].T

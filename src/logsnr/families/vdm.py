@@ -16,7 +16,7 @@ def vdm() -> dict[str, Any]:
         "target": "eps",
         "label": "gamma",
         "variance": "small",
-        "network": "vdm-auto",
+        "network": {"name": "vdm-auto"},
         "objective": {"loss": {"name": "vdm", "steps": None}, "times": {"name": "uniform", "stratified": True}},
         "bound": {"name": "vdm", "steps": None},
         "sample": {"sampler": {"name": "ddim", "eta": 0.0}, "steps": 50, "end": "lowest"},

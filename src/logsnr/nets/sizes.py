@@ -28,6 +28,8 @@ _VDM: dict[str, Any] = {
     "fourier": "auto",
     "label_range": [-13.3, 5.0],
     "base_measure": True,
+    "attention": False,
+    "scale_shift": False,
     "dropout": 0.0,
     "checkpointing": False,
 }

@@ -57,6 +57,8 @@ class VDMUNet(nn.Module):
         fourier: the n of V11. "auto" is for whoever knows the data to replace, and else none.
         label_range: the labels that become 0 and 1000 before they are embedded.
         base_measure: add x to the output (its first C channels): the network says what it knows beyond "all is noise".
+        attention: attend after every block, not in the middle alone (an option of the authors' program).
+        scale_shift: see `ResBlock`; the authors add.
         dropout: probability of dropping a feature inside a block while training.
         checkpointing: recompute each block in the backward pass.
     """
@@ -72,6 +74,8 @@ class VDMUNet(nn.Module):
         fourier: Sequence[float] | str = "auto",
         label_range: Sequence[float] = (-13.3, 5.0),
         base_measure: bool = True,
+        attention: bool = False,
+        scale_shift: bool = False,
         dropout: float = 0.0,
         checkpointing: bool = False,
     ) -> None:
@@ -89,13 +93,16 @@ class VDMUNet(nn.Module):
         self.base_measure, (self.low, high) = base_measure, label_range
         self.label_scale = 1000 / (high - self.low)
 
-        def block(width: int = channels) -> ResBlock:
-            return ResBlock(width, channels, rank=rank, embedding=4 * channels, dropout=dropout)
+        def block(width: int = channels) -> Chain:
+            residual = ResBlock(
+                width, channels, rank=rank, embedding=4 * channels, dropout=dropout, scale_shift=scale_shift
+            )
+            return Chain([residual, Attention(channels, heads=1)] if attention else [residual])
 
         self.embedding = Conditioning(channels, 4 * channels, num_classes, encode=partial(positional, dim=channels))
         self.stem = convolution(rank, self.in_channels * (1 + 2 * len(self.fourier)), channels)
         self.down = nn.ModuleList(block() for _ in range(depth))
-        self.middle = Chain([block(), Attention(channels, heads=1), block()])
+        self.middle = Chain([block()[0], Attention(channels, heads=1), block()[0]])
         self.up = nn.ModuleList(block(2 * channels) for _ in range(depth + 1))
         last = convolution(rank, channels, out_channels)
         self.head = nn.Sequential(group_norm(channels), SiLU(), zeroed(last))
