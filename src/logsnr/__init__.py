@@ -43,27 +43,21 @@ _HOME = {
     "Bound": "likelihood",
     "bound_for": "likelihood",
     "Matching": "objectives",
-<<<<<<< HEAD
     "VLB": "objectives",
     "Hybrid": "objectives",
-=======
     "Sliced": "objectives",
->>>>>>> ncsn
     "Task": "objectives",
     "Uniform": "objectives",
     "Sampler": "samplers",
     "Step": "samplers",
     "DDIM": "samplers",
     "Ancestral": "samplers",
-<<<<<<< HEAD
     "EulerMaruyama": "samplers",
     "ReverseDiffusion": "samplers",
     "PredictorCorrector": "samplers",
     "Adaptive": "samplers",
     "UniformLogSNR": "objectives",
-=======
     "AnnealedLangevin": "samplers",
->>>>>>> ncsn
     "simulate": "samplers",
     "seeded": "samplers",
     "prior": "samplers",
