@@ -76,7 +76,9 @@ def seen(reference: Reference, sde: Program, key: str, told: Tensor, *, discrete
         reference.check(key, sde.count - 1 - told, 0.0)
     elif key in reference:
         reference.fact(f"{key}, truncated", told, reference.recorded(key).floor(), 0.0)
-        reference.leave(re.escape(key), "a network of N steps is told fractions of a step; here it is told the step")
+        reference.leave(
+            re.escape(key), "out of scope: a network of N steps is told fractions of a step; here it is told the step"
+        )
 
 
 def chain(reference: Reference, sde: Program, match: re.Match[str], dtype: torch.dtype) -> tuple[Tensor, _Watched]:
@@ -129,7 +131,7 @@ def flow(reference: Reference) -> None:
     The program's solver has one step size for the batch; its numbers of evaluations are its own.
     """
     reference.leave(r"(f64|f32)_lik_.*|lik_.*|(exact|prior_mismatch).*", LIKELIHOOD)
-    reference.leave(r"(f64|f32)_ode_denoise[01]_nfe", "evaluations of the program's joint solver")
+    reference.leave(r"(f64|f32)_ode_denoise[01]_nfe", "out of scope: evaluations of the program's joint solver")
     sde, density = program(reference, 1000), law(reference)
     low = sde.path.at(reference.read("ode_eps"))
     for precision, tolerance in (("f64", 1e-10), ("f32", 1e-5)):
