@@ -76,9 +76,8 @@ def seen(reference: Reference, sde: Program, key: str, told: Tensor, *, discrete
         reference.check(key, sde.count - 1 - told, 0.0)
     elif key in reference:
         reference.fact(f"{key}, truncated", told, reference.recorded(key).floor(), 0.0)
-        reference.leave(
-            re.escape(key), "out of scope: a network of N steps is told fractions of a step; here it is told the step"
-        )
+        why = "out of scope: a network of N steps is told fractions of a step; here it is told the step"
+        reference.leave(re.escape(key), why)
 
 
 def chain(reference: Reference, sde: Program, match: re.Match[str], dtype: torch.dtype) -> tuple[Tensor, _Watched]:
