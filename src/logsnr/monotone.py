@@ -58,7 +58,9 @@ class Monotone(nn.Module):
         """γ̃ at times of any shape."""
         with torch.autocast(t.device.type, enabled=False):
             second = softplus(self.weight2.to(t)) * t.unsqueeze(-1) + self.bias2.to(t)
-            return softplus(self.weight1.to(t)) * t + second.sigmoid() @ softplus(self.weight3.to(t)) / len(self.weight3)
+            return softplus(self.weight1.to(t)) * t + second.sigmoid() @ softplus(self.weight3.to(t)) / len(
+                self.weight3
+            )
 
     @torch.no_grad()
     def fit(self, shape: Callable[[Tensor], Tensor]) -> None:
