@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from logsnr.families.ddpm import ddpm
+from logsnr.families.edm import edm
+from logsnr.families.flow import flow
 
 # A learning rate that suits a size of network, where the run does not say: small ones bear and need a larger one.
 LEARNING_RATES = {"digits": 2e-3, "tiny": 2e-3, "small": 1e-3, "mlp-tiny": 2e-3, "mlp-small": 1e-3}
 LEARNING_RATE = 2e-4  # DDPM's, for 35.7 million parameters
 
-FAMILIES: dict[str, Callable[[], dict[str, Any]]] = {"ddpm": ddpm}
+FAMILIES: dict[str, Callable[[], dict[str, Any]]] = {"ddpm": ddpm, "edm": edm, "flow": flow}
