@@ -99,9 +99,7 @@ def precond(reference: Reference) -> None:
     rounded = table.schedule((nearest_index(table, level) + 1) / 1000)
     reference.check("f64_iddpm_round_sigma", (0.5 * rounded).exp(), 1e-10)
     reference.check("iddpm_sigma_range", u[[-2, 0]], 1e-10)
-    reference.leave(
-        r"ve_sigma_range", "out of scope: the program's default range, 0.02 to 100: an argument of the schedule here"
-    )
+    reference.leave(r"ve_sigma_range", "out of scope: the program's default range is an argument here")
 
 
 def nearest_index(table: Path, level: Level) -> Tensor:
@@ -136,9 +134,7 @@ def losses(reference: Reference) -> None:
         mean = objective(nine_tenths(density), reference.read("images"), Tape(reference.read(f"{name}_noise"))).total
         truth = reference.recorded(f"f64_{name}_loss").flatten(1).mean(1)
         reference.fact(f"{name}: Matching is its mean", mean, truth, 1e-9)
-    reference.leave(
-        r"weight_sigma", "out of scope: an input without an output: the program's weights were not recorded apart"
-    )
+    reference.leave(r"weight_sigma", "out of scope: an input whose output was not recorded apart")
 
 
 def nine_tenths(density: object) -> Model:
