@@ -93,12 +93,12 @@ def test_auto_ends_above_the_lowest_level_for_few_steps_only() -> None:
 
 
 def test_auto_steps_are_shortest_where_data_is_decided() -> None:
-    """Steps of λ are inverse to the density that is stated, its peak at σ/α = 2.4 σ_d, its widths 0.9 and 3."""
+    """Steps of λ are inverse to the density that is stated, its peak at σ/α = 2.4 σ_d, its widths 1.2 and 2."""
     gamma = Path(BetaLinear(), vp).grid(200, "clean", "auto").gamma[:-1]
     middles, lengths = -0.25 * (gamma[1:] + gamma[:-1]), -0.5 * gamma.diff()
     density = 1 / lengths
     away = middles + math.log(2.4 * 0.7)
-    wanted = 1 / (1 + (away / torch.where(away < 0, 0.9, 3.0)) ** 2)
+    wanted = 1 / (1 + (away / torch.where(away < 0, 1.2, 2.0)) ** 2)
     inside = away.abs() > lengths  # a step over the centre has both widths
     ratio = (density / wanted)[inside]
     assert float(ratio.max() / ratio.min()) < 1.05
