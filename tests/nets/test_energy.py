@@ -81,7 +81,7 @@ def test_it_answers_the_same_without_gradients(
 
 
 def test_it_learns_by_matching_and_every_sampler_runs_it() -> None:
-    """Two blobs: the energy is lower where the data is, and each sampler finds it as it does with the exact denoiser."""
+    """Two blobs: the energy is lower where the data is, and samplers find it as they do with the exact denoiser."""
     torch.manual_seed(0)
     path, law = Path(geometric(0.1, 3.0), ve), TOYS["two"]()
     network = build("mlp-tiny", (2,), output="energy")
