@@ -6,8 +6,8 @@ from typing import Any
 def vp_sde() -> dict[str, Any]:
     """Variance preserving: β from 0.1 to 20 (eq. 32), times from 1e-5, label 999 t, the noise as target.
 
-    The paper's sampler is `--sampler predictor_corrector --steps 1000`; the default is 50 steps with most of the noise of
-    the ancestral predictor, which forgives a network more than the flow does.
+    The paper's sampler is `--sampler predictor_corrector --steps 1000`; the default is 50 steps with most of the noise
+    of the ancestral predictor, which forgives a network more than the flow does.
     """
     return {
         "schedule": {"name": "beta_linear", "beta_min": 0.1, "beta_max": 20.0, "t_min": 1e-5},
