@@ -172,15 +172,17 @@ def test_killed_in_the_middle_of_writing(tmp_path: Path, undisturbed: Path) -> N
 @pytest.mark.slow
 def test_twenty_kills(tmp_path: Path) -> None:
     """Kill -9 at twenty random moments of the command's life, from its first imports to its last steps."""
-    steps, moments = 250, random.Random(0)
+    steps, moments = 600, random.Random(0)
     quick = ("--preview-every", "0", "--set", "train.holdout_every=100")
-    started = time.monotonic()
-    assert start(tmp_path / "undisturbed", *quick, steps=steps).wait(timeout=280) == 0
-    life, out = time.monotonic() - started, tmp_path / "run"
+    started, whole, out = time.monotonic(), tmp_path / "undisturbed", tmp_path / "run"
+    process = start(whole, *quick, steps=steps)
+    wait_for(lambda: any(whole.glob("checkpoints/step-*")))
+    born = time.monotonic() - started
+    assert process.wait(timeout=280) == 0
     for kill in range(20):
         process = start(out, *quick, steps=steps)
         # a life begins with seconds of imports, then come the steps: kills fall into both
-        time.sleep(moments.uniform(0.0, min(0.9 * life, 6.0)))
+        time.sleep(moments.uniform(0.0, 1.2 * born + 1))
         assert process.poll() is None, f"kill {kill} came too late"
         process.kill()
         process.communicate()
