@@ -5,16 +5,19 @@
 
 A network of one's own takes one line, `NETWORKS["mine"] = Mine`, where `Mine(shape, *, num_classes,
 out_channels, **options)` is a module called as `network(x, label, **condition)`; then `build("mine", shape)`
-works, and a named size of it is one more entry of `SIZES`.
+works, and a named size of it is one more entry of `SIZES`. One that has a parameter `vector_features` takes vectors too
+(`Conditioning` does the work); condition images are concatenated to the input of any network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 from torch import nn
 
+from .concatenated import Concatenated
 from .mlp import MLP
 from .sizes import SIZES
 from .unet import UNet
@@ -35,6 +38,8 @@ def configure(
     shape: Sequence[int],
     *,
     num_classes: int = 0,
+    vector_features: int = 0,
+    condition_channels: int = 0,
     out_channels: int | None = None,
     **overrides: Any,
 ) -> dict[str, Any]:
@@ -44,6 +49,8 @@ def configure(
         name: a key of `SIZES`, or of `NETWORKS` for a network with its own defaults.
         shape: (D,) or (C, *spatial) of one example. For vectors "small" stands for "mlp-small", and so on.
         num_classes: 0 for a network without classes.
+        vector_features: F of the vectors that condition it, 0 for none.
+        condition_channels: C' of the images that condition it, 0 for none.
         out_channels: D or C unless given; a learned variance doubles it.
         overrides: options of the named size to change.
 
@@ -62,9 +69,14 @@ def configure(
         options = {"network": name}
     else:
         raise ValueError(f"unknown network {name!r}; known: {', '.join([*SIZES, *NETWORKS])}")
+    able = [kind for kind, network in NETWORKS.items() if "vector_features" in signature(network).parameters]
+    if vector_features and options["network"] not in able:
+        raise ValueError(f"network {options['network']!r} takes no vectors; allowed: {', '.join(able)}")
+    beside = {"vector_features": vector_features, "condition_channels": condition_channels}
     return {
         **options,
         **overrides,
+        **{key: size for key, size in beside.items() if size},
         "shape": list(shape),
         "num_classes": num_classes,
         "out_channels": shape[0] if out_channels is None else out_channels,
@@ -77,7 +89,10 @@ def construct(config: Mapping[str, Any]) -> nn.Module:
     kind = options.pop("network", None)
     if kind not in NETWORKS:
         raise ValueError(f"unknown network {kind!r}; known: {', '.join(NETWORKS)}")
-    return NETWORKS[kind](options.pop("shape"), **options)
+    channels, shape = options.pop("condition_channels", 0), list(options.pop("shape"))
+    if not channels:
+        return NETWORKS[kind](shape, **options)
+    return Concatenated(NETWORKS[kind]([shape[0] + channels + 1, *shape[1:]], **options), channels)
 
 
 def build(

@@ -72,12 +72,24 @@ def with_default(registry: Mapping[str, Callable[..., Any]], part: Part, what: s
     return Part(part.name, {**{key: value for key, value in known.items() if key in asked}, **part.options})
 
 
-def network_record(config: RunConfig, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Everything that a checkpoint must know to build the network again, for data of this shape."""
-    taken = {"shape", "num_classes", "out_channels"} & config.network.options.keys()
+def network_record(
+    config: RunConfig, shape: tuple[int, ...], conditions: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """Everything that a checkpoint must know to build the network again, for data of this shape.
+
+    conditions: sizes of the data's conditions (`Conditions.sizes`).
+    """
+    sizes = dict(conditions or {})
+    taken = {
+        "shape",
+        "num_classes",
+        "vector_features",
+        "condition_channels",
+        "out_channels",
+    } & config.network.options.keys()
     if taken:
         raise ValueError(f"network.{min(taken)} follows from the data and the target; allowed: the size's own options")
-    return nets.configure(network_name(config, shape), shape, **config.network.options)
+    return nets.configure(network_name(config, shape), shape, **sizes, **config.network.options)
 
 
 def network_name(config: RunConfig, shape: tuple[int, ...]) -> str:
@@ -101,9 +113,10 @@ def denoiser(config: RunConfig, network: Mapping[str, Any], autocast: torch.dtyp
     )
 
 
-def task(config: RunConfig, model: Denoiser, lattice: Lattice | None) -> Task:
-    """The model with what it is trained for, on data of that lattice."""
-    return Task(model, make(OBJECTIVES, config.objective.loss, "loss", _setting(config, model.path, lattice)))
+def task(config: RunConfig, model: Denoiser, lattice: Lattice | None, num_classes: int = 0) -> Task:
+    """The model with what it is trained for, on data of that lattice and so many classes."""
+    objective = make(OBJECTIVES, config.objective.loss, "loss", _setting(config, model.path, lattice))
+    return Task(model, objective, drop=config.condition.drop, num_classes=num_classes)
 
 
 def _setting(config: RunConfig, process: Path, lattice: Lattice | None) -> Setting:

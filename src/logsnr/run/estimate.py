@@ -19,7 +19,9 @@ from logsnr.run.session import trainer_for
 def estimate(config: RunConfig, data: Dataset) -> dict[str, Any]:
     """Size, memory and time of a resolved run, from two optimiser steps on a model that is thrown away."""
     here, law = machine(config.machine), config.train
-    trainer = trainer_for(config, build.network_record(config, data.shape), here, data.transform.lattice)
+    trainer = trainer_for(
+        config, build.network_record(config, data.shape, data.conditions.sizes), here, data.transform.lattice
+    )
     batches = Batches(data, law.batch_size, config.seed, flip=config.data.flip).iterate(0)
     with closing(batches):
         seconds = min(report.seconds for report in trainer.steps(islice(batches, 2)))

@@ -7,8 +7,8 @@ are held at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from logsnr.samplers import Sampler, Step, prior, seeded, simulate
 class Recipe:
     """How examples are made. width: examples in every call of the network. shape: of one example, model layout.
 
-    part: name and options of the sampler, for the record.
+    part: name and options of the sampler, for the record. condition: that of the examples of an index (n,), by keyword.
     """
 
     path: Path
@@ -35,6 +35,11 @@ class Recipe:
     width: int
     seed: int
     device: torch.device
+    condition: Callable[[Tensor], Mapping[str, Tensor]] = field(default=lambda index: {})
+
+    def padded(self, index: Tensor) -> Tensor:
+        """At most `width` indices, (n,), the last of them repeated to `width`."""
+        return torch.cat([index, index[-1:].expand(self.width - len(index))])
 
 
 def default_width(shape: tuple[int, ...]) -> int:
@@ -46,7 +51,7 @@ def default_width(shape: tuple[int, ...]) -> int:
 @torch.inference_mode()
 def chunk(recipe: Recipe, model: Model, index: Tensor) -> Iterator[Step]:
     """The steps of at most `width` examples, the rows beyond len(index) being padding."""
-    padded = torch.cat([index, index[-1:].expand(recipe.width - len(index))])
+    padded = recipe.padded(index)
     like = torch.empty(recipe.width, *recipe.shape, device=recipe.device)
     noise = seeded(recipe.seed, padded, like)
     yield from simulate(recipe.sampler, model, prior(recipe.path, noise), recipe.grid, noise=noise)
@@ -69,7 +74,7 @@ def generate(
     made = torch.empty(len(index), *recipe.shape)
     for start in range(0, len(index), size):
         rows = index[start : start + size]
-        for step in chunk(recipe, model(rows), rows):
+        for step in chunk(recipe, model(recipe.padded(rows)), rows):
             final = step
             advance(len(rows))
         made[start : start + size] = final.x[: len(rows)].cpu()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from logsnr.config import RunConfig, from_dict
-from logsnr.data import Dataset, Transform
-from logsnr.denoiser import Clipped, Denoiser, Model
+from logsnr.data import Conditions, Dataset, Transform
+from logsnr.denoiser import Clipped, Conditioned, Denoiser, Model
 from logsnr.draws import Draws
 from logsnr.likelihood import Bound, bound_for
 from logsnr.records import Part
 from logsnr.run import build
+from logsnr.run.given import Given, given
 from logsnr.run.generate import Recipe, default_width, generate
 from logsnr.run.machine import Machine, machine
 from logsnr.train import checkpoint
@@ -35,9 +36,21 @@ class Trained:
     source: Path
     step: int
     weights: str
+    conditions: Conditions = Conditions()
 
-    def recipe(self, *, sampler: str | None = None, steps: int | None = None, seed: int = 0, **options: Any) -> Recipe:
-        """How `sample` makes examples: the run's own defaults, overridden. options: of the sampler, and `spacing`."""
+    def recipe(
+        self,
+        *,
+        sampler: str | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        condition: Callable[[Tensor], Mapping[str, Tensor]] | None = None,
+        **options: Any,
+    ) -> Recipe:
+        """How `sample` makes examples: the run's own defaults, overridden. options: of the sampler, and `spacing`.
+
+        condition: that of the examples of an index; by default what `given` says when nothing is given.
+        """
         chosen = self.config.sample
         part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
         spacing = options.pop("spacing", chosen.spacing)
@@ -51,7 +64,31 @@ class Trained:
             width=self.width,
             seed=seed,
             device=self.machine.device,
+            condition=self.given(seed=seed) if condition is None else condition,
         )
+
+    def given(
+        self,
+        *,
+        seed: int = 0,
+        classes: str | int | Sequence[str | int] = (),
+        vectors: np.ndarray | None = None,
+        conditions: np.ndarray | None = None,
+    ) -> Given:
+        """The conditions of a sampling (`run.given`). classes: one or more names or indices, or "none", in turn.
+
+        vectors: (n, F), conditions: (n, C', *spatial), raw, as in the data. ValueError lists the known classes.
+        """
+        names = [classes] if isinstance(classes, (str, int)) else list(classes)
+        arrays = {name: a for name, a in (("vector", vectors), ("image", conditions)) if a is not None}
+        return given(self.conditions, drop=self.config.condition.drop, seed=seed, classes=names, arrays=arrays)
+
+    def model_for(self, recipe: Recipe, index: Tensor) -> Model:
+        """`clipped` under the conditions of the examples `index`, (width,)."""
+        return Conditioned(self.clipped, self._placed(recipe.condition(index)))
+
+    def _placed(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.machine.device) for name, value in condition.items()}
 
     @property
     def width(self) -> int:
@@ -75,11 +112,27 @@ class Trained:
     ) -> Tensor:
         """Examples `index` (n,) in model units, float32 (n, *shape); example i depends on (seed, i) alone."""
         recipe = recipe or self.recipe()
-        return generate(recipe, lambda rows: self.clipped, index, batch_size=batch_size, advance=advance)
+        return generate(
+            recipe, lambda rows: self.model_for(recipe, rows), index, batch_size=batch_size, advance=advance
+        )
 
-    def sample(self, count: int, **options: Any) -> np.ndarray:
-        """`count` examples in the data's own shape, dtype and range. options: as for `recipe`."""
-        return self.transform.decode(self.sample_x0(torch.arange(count), recipe=self.recipe(**options)))
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        classes: str | int | Sequence[str | int] = (),
+        vectors: np.ndarray | None = None,
+        conditions: np.ndarray | None = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """`count` examples in the data's own shape, dtype and range.
+
+        classes, vectors, conditions: as for `given`. options: as for `recipe`.
+        """
+        condition = self.given(seed=seed, classes=classes, vectors=vectors, conditions=conditions)
+        recipe = self.recipe(seed=seed, condition=condition, **options)
+        return self.transform.decode(self.sample_x0(torch.arange(count), recipe=recipe))
 
     def bound(self) -> Bound:
         """The variational bound of the run's own chain: all T steps, its reverse variance, the data's decoder."""
@@ -93,16 +146,28 @@ class Trained:
 
         Returns prior, diffusion, reconstruction and total, each (N,). repeats: independent estimates of each example's
         terms, averaged. As in sampling, the network sees one width, and example i does not depend on its neighbours.
+        Under the conditions of the examples where the run has conditions: −log p(x | c).
         """
-        bound, chunks = self.bound(), []
+        bound, chunks, data = self.bound(), [], self._as_trained(data)
         for index in torch.arange(len(data)).split(self.width):
             padded = torch.cat([index, index[-1:].expand(self.width - len(index))])
-            x0 = data.batch(padded.numpy())[0].to(self.machine.device)
-            losses = [bound.estimate(self.model, x0, Draws(seed, r, padded, len(data))) for r in range(repeats)]
+            x0, given = data.batch(padded.numpy())
+            x0, model = x0.to(self.machine.device), Conditioned(self.model, self._placed(given))
+            losses = [bound.estimate(model, x0, Draws(seed, r, padded, len(data))) for r in range(repeats)]
             means = {k: torch.stack([loss.parts[k] for loss in losses]).mean(0) for k in losses[0].parts}
             chunks.append({k: part[: len(index)].cpu() for k, part in means.items()})
         parts = {name: torch.cat([part[name] for part in chunks]) for name in chunks[0]}
         return {**parts, "total": torch.stack(list(parts.values())).sum(0)}
+
+    def _as_trained(self, data: Dataset) -> Dataset:
+        """The data with the run's conditions alone; ValueError if they mean something else than in training."""
+        data = data.conditioned_on(self.conditions.names)
+        if replace(data.conditions, counts=()) != replace(self.conditions, counts=()):
+            raise ValueError(
+                f"the conditions of {data.source} are not those of the run: classes {', '.join(data.classes) or 'none'}, "
+                f"in the run {', '.join(self.conditions.classes) or 'none'}; allowed: splits of the run's own data"
+            )
+        return data
 
 
 def find(path: Path) -> Path:
@@ -139,4 +204,5 @@ def load(path: str | Path, *, weights: str = "ema", **machine_options: Any) -> T
     copy_into(named_tensors(model), saved.tensors[group], f"{source.name} {weights}")
     model.to(here.device).eval().requires_grad_(False)
     transform = Transform.from_dict(saved.state["transform"])
-    return Trained(model, config, transform, here, source, saved.step, weights)
+    conditions = Conditions.from_dict(saved.state.get("conditions", {}))
+    return Trained(model, config, transform, here, source, saved.step, weights, conditions)

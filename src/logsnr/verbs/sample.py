@@ -15,6 +15,7 @@ from logsnr.files import whole
 from logsnr.pictures import save_grid
 from logsnr.report.trajectory import write_trajectory
 from logsnr.run.generate import Recipe
+from logsnr.run.given import Given, read
 from logsnr.run.trained import Trained, load
 from logsnr.train import checkpoint
 from logsnr.verbs.console import Console
@@ -35,7 +36,8 @@ def run(args: Namespace) -> dict[str, Any]:
         raise ValueError(f"--seed {args.seed}; allowed: 0 to 2**63 - 1")
     trained = load(args.run, weights=args.weights, **machine_options(args))
     options = {key: getattr(args, key) for key in ("eta", "spacing") if getattr(args, key) is not None}
-    recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, **options)
+    condition = _condition(args, trained)
+    recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, condition=condition, **options)
     run_dir = trained.source.parent.parent if trained.source.parent.name == "checkpoints" else trained.source
     out = Path(args.out) if args.out else run_dir / "samples"
     manifest = _manifest(args, trained, recipe, first, last)
@@ -54,6 +56,9 @@ def run(args: Namespace) -> dict[str, Any]:
         "seeds": np.full(len(index), args.seed, np.int64),
         "index": index.numpy(),
     }
+    if trained.conditions.classes:
+        labels = condition(index)["classes"]
+        arrays["labels"] = torch.where(labels == len(trained.conditions.classes), -1, labels).numpy()
     if args.float:
         arrays["x"] = x0.numpy()
     with whole(out / "samples.npz") as fresh, fresh.open("wb") as file:
@@ -65,6 +70,30 @@ def run(args: Namespace) -> dict[str, Any]:
         fresh.write_text(json.dumps(manifest, indent=2) + "\n")
     console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
     return manifest
+
+
+def _condition(args: Namespace, trained: Trained) -> Given:
+    """What --class and --condition-from ask for; --class wins over the labels of the file."""
+    classes: list[Any] = list(args.classes or ())
+    arrays: dict[str, np.ndarray] = {}
+    if args.condition_from:
+        labels, arrays = read(Path(args.condition_from), trained.conditions)
+        classes = classes or labels
+    return trained.given(seed=args.seed, classes=classes, vectors=arrays.get("vector"), conditions=arrays.get("image"))
+
+
+def _conditions(args: Namespace, trained: Trained) -> dict[str, Any]:
+    """What the manifest says of conditions: nothing where a run has none. labels: −1 is "none", others index classes."""
+    if not trained.conditions.names:
+        return {}
+    return {
+        "condition": {
+            "use": list(trained.conditions.names),
+            "classes": args.classes or ("of the file" if args.condition_from else "training frequencies"),
+            "from": args.condition_from,
+        },
+        "classes": list(trained.conditions.classes),
+    }
 
 
 def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, last: int) -> dict[str, Any]:
@@ -85,5 +114,6 @@ def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, las
         "index": [first, last],
         "width": recipe.width,
         "shape": list(trained.transform.raw_shape),
+        **_conditions(args, trained),
         **trained.machine.record(),
     }
