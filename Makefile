@@ -30,7 +30,10 @@ demo: $(VENV)/installed  ## set up, train DDPM on the embedded digits, sample, c
 
 # the tests start trainings beside themselves: threads that spin at a barrier would then wait for each other
 test: $(VENV)/installed-dev  ## set up and run the tests (fast ones: minutes)
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+reference: $(VENV)/installed-dev  ## the recorded numbers of the original programs; LOGSNR_REFERENCE=folder for others
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests/reference_harness
 
 test-slow: $(VENV)/installed-dev  ## the tests that take minutes each: twenty kills, the whole demo's quality
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow

@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# every equation that the library is about, by its own identifiers
+FAMILIES = {
+    "F": range(1, 8),
+    "D": range(1, 12),
+    "I": range(1, 7),
+    "M": range(1, 8),
+    "N": range(8),
+    "S": range(1, 12),
+    "V": range(1, 15),
+}
+TO_COME = {"S8", "S10", "V14"}
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -59,8 +70,8 @@ ours, ddim = (list(simulate(s, Oracle(TOYS['ring']()), prior(path, noise), path.
               for s in (EulerInSigma(), DDIM()))
 assert torch.allclose(ours, ddim, atol=1e-12), 'DDIM is this method'
 words = ['train', 'ddpm', '--data', 'toy:ring', '--out', 'run', '--steps', '3', '--network', 'linear', '--quiet',
-         '--set', 'schedule={name: arctan}', '--set', 'target=half_way', '--set', 'objective.weight=min_snr',
-         '--set', 'label=gamma', '--set', 'sample.sampler={name: euler}', '--set', 'sample.steps=5']
+         '--set', 'schedule={name: arctan}', '--set', 'target=half_way', '--set', 'objective.weight=capped',
+         '--set', 'label=gamma', '--set', 'sample.sampler={name: euler_in_sigma}', '--set', 'sample.steps=5']
 assert main(words) == 0
 assert main(['sample', 'run', '--n', '4', '--quiet']) == 0
 """
@@ -89,6 +100,24 @@ def test_equations_resolve() -> None:
         for file, function in test:
             assert f"def {function}(" in (ROOT / file).read_text(), row
         assert test, row
+
+
+def test_every_equation_has_a_row_or_is_still_to_come() -> None:
+    text = (ROOT / "docs" / "equations.md").read_text()
+    rows = {name for line in text.splitlines() for name in re.findall(r"^\| ([A-Z]\d+)[ab]? \|", line)}
+    wanted = {f"{letter}{number}" for letter, numbers in FAMILIES.items() for number in numbers}
+    assert wanted - rows == TO_COME
+    (still,) = re.findall(r"^Still to come: (.*)$", text, re.MULTILINE)
+    assert set(re.findall(r"[A-Z]\d+", still)) >= TO_COME
+
+
+def test_one_model_six_papers_runs(tmp_path: Path) -> None:
+    """The tutorial on a run of a few steps: what it asserts holds for any weights."""
+    document = ROOT / "docs" / "one-model-six-papers.md"
+    (command,) = (shlex.split(line) for line in "\n".join(blocks(document, "sh")).splitlines())
+    short = [*command[1:-2], "--steps", "4", "--network", "tiny", "--quiet"]
+    script = f"from logsnr.cli import main\nassert main({short!r}) == 0"
+    run("\n".join([script, *blocks(document, "python")]), tmp_path)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -50,6 +50,17 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def steps(text: str) -> int | str:
+    """A number of steps, or text for the grid: `10,15,20` in equal sections, `ddim25`."""
+    try:
+        return int(text)
+    except ValueError:
+        if not text.removeprefix("ddim").replace(",", "").isdigit():
+            allowed = "a number, counts of equal sections as 10,15,20, or ddim25"
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of steps; allowed: {allowed}") from None
+        return text
+
+
 def index_range(text: str) -> tuple[int, int]:
     """`I:J`, the examples I … J − 1."""
     first, colon, last = text.partition(":")
@@ -123,12 +134,13 @@ def _sample(parser: Parser) -> None:
     parser.add_argument("--n", type=int, metavar="N", help="how many (64)")
     parser.add_argument("--index", type=index_range, metavar="I:J", help="examples I to J − 1 instead of 0 to N − 1")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="example i is a function of (seed, i)")
-    parser.add_argument("--sampler", metavar="NAME", help="ddim, ancestral")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of the grid")
+    parser.add_argument("--sampler", metavar="NAME", help="auto, ddim, ancestral, heun, multistep, …")
+    parser.add_argument("--steps", type=steps, metavar="N|N,N|ddimN", help="steps of the grid; N,N in equal sections")
     parser.add_argument("--eta", type=float, metavar="E", help="ddim: 0 deterministic to 1 ancestral")
-    parser.add_argument("--spacing", metavar="NAME", help="of the grid: uniform, quadratic, log_snr")
-    parser.add_argument("--class", dest="classes", type=names, action="extend", metavar="NAME",
-                        help="class by name or index, or none; several are gone through in turn; may be repeated")  # fmt: skip
+    parser.add_argument("--spacing", metavar="NAME", help="of the grid: uniform, quadratic, log_snr, rho, auto")
+    parser.add_argument("--end", metavar="NAME", help="of the grid: clean (a last denoising step) or lowest (none)")
+    classes = "class by name or index, or none; several are gone through in turn; may be repeated"
+    parser.add_argument("--class", dest="classes", type=names, action="extend", metavar="NAME", help=classes)
     parser.add_argument("--condition-from", metavar="FILE", help=".npz of vectors, conditions: row i for example i")
     parser.add_argument("--weights", default="ema", metavar="ema|raw", help="which weights")
     parser.add_argument("--batch-size", type=int, metavar="N", help="examples held at once; never changes a result")
@@ -139,9 +151,28 @@ def _sample(parser: Parser) -> None:
     _common(parser)
 
 
+def _edit(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run directory or checkpoint")
+    parser.add_argument("what", choices=("encode", "reconstruct", "interpolate"),
+                        help="data to latents; there and back, with the error; from example to example")  # fmt: skip
+    parser.add_argument("--data", metavar="DATA", help="whose examples (of the run; interpolate: random latents)")
+    parser.add_argument("--split", metavar="NAME", help="of the data: val or test where there is one, else train")
+    parser.add_argument("--index", type=index_range, metavar="I:J", default=(0, 8), help="examples I to J − 1 (0:8)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of random latents")
+    parser.add_argument("--steps", type=steps, default=100, metavar="N|N,N|ddimN", help="steps of the grid (100)")
+    parser.add_argument("--spacing", metavar="NAME", help="of the grid: log_snr (default), uniform, quadratic")
+    parser.add_argument("--refinements", type=int, metavar="N", help="fixed-point rounds a step up (5); 0 for none")
+    parser.add_argument("--frames", type=int, default=11, metavar="N", help="of an interpolation, ends included (11)")
+    parser.add_argument("--weights", default="ema", metavar="ema|raw", help="which weights")
+    parser.add_argument("--out", metavar="DIR", help="where latents.npz, grid.png and manifest.json go (RUN/WHAT)")
+    _machine(parser)
+    _common(parser)
+
+
 def _explain(parser: Parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help=", ".join(FAMILIES))
     parser.add_argument("--out", metavar="PNG", help="draw γ, SNR, α, σ, β, the loss weight and the sampler's steps")
+    parser.add_argument("--data", dest="data.source", metavar="DATA", help="NCSNv2's choices for it: σ, levels, step")
     _configured(parser)
     _common(parser)
 
@@ -162,6 +193,7 @@ def _doctor(parser: Parser) -> None:
 VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "train": ("train a recipe on data, or go on training", _train),
     "sample": ("make examples with a trained run", _sample),
+    "edit": ("encode data to latents, reconstruct it, or interpolate between examples", _edit),
     "explain": ("draw the schedule, the loss weights and the steps of a recipe", _explain),
     "inspect": ("say what a file or directory is; runs nothing in it", _inspect),
     "doctor": ("device, precision, versions, and a check against closed forms", _doctor),

@@ -61,19 +61,26 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How the run is sampled unless told otherwise. width: examples a network call, part of the result's last bits."""
+    """How the run is sampled unless told otherwise. width: examples a network call, part of the result's last bits.
+
+    steps: a number, or text as for `path.Path.grid`: "10,15,20" in equal sections of the time axis, "ddim25".
+    spacing: None for the sampler's own, uniform if it has none. temperature: a factor on the prior.
+    """
 
     sampler: Part = field(default_factory=lambda: Part("ddim"))
-    steps: int = 50
-    spacing: str = "uniform"
+    steps: int | str = 50
+    spacing: Part | None = None
     end: str = "clean"
     clip: bool = True
     width: int | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"sample.temperature = {self.temperature}; allowed: above 0")
         for name in ("steps", "width"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and not isinstance(value, str) and value < 1:
                 raise ValueError(f"sample.{name} = {value}; allowed: at least 1")
 
 
@@ -135,7 +142,10 @@ class MachineConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run. inputs: in which units the network sees x. variance: of the reverse kernel, for bound and sampler."""
+    """A run. inputs: in which units the network sees x. variance: of the reverse kernel, for bound and sampler.
+
+    bound: on the negative log-likelihood, by which the run is measured.
+    """
 
     recipe: str
     schedule: Part
@@ -144,6 +154,7 @@ class RunConfig:
     label: str
     variance: str
     inputs: Part = field(default_factory=lambda: Part("unit"))
+    bound: Part = field(default_factory=lambda: Part("chain"))
     data: DataConfig = field(default_factory=DataConfig)
     condition: ConditionConfig = field(default_factory=ConditionConfig)
     network: Part = field(default_factory=lambda: Part("auto"))

@@ -8,6 +8,13 @@ eq. 13),
 with the first and the last bin open to −∞ and +∞, so that the masses of all levels sum to one. Continuous data has no
 bins; its decoder is the density itself, and its likelihood stays in nats.
 
+A `softmax` decoder (V3; VDM, eq. 8) takes p as the law of z₀/α₀ given x and lets the values of the lattice share the
+probability in proportion to it,
+
+    p(x | z₀) = Π_i q(z₀_i | x_i) / Σ_v q(z₀_i | v),   q(z₀ | v) ∝ exp(−(z₀/α₀ − v)²/2e^γ₀).
+
+Its most probable value is the lattice's nearest to z₀/α₀, whatever γ₀: decoding is rounding.
+
 A decoder is a function (x0, p) → (B,) log probability in nats, summed over dimensions.
 """
 
@@ -62,6 +69,39 @@ def discretised_gaussian(lattice: Lattice, mass: LogMass = log_mass) -> Decoder:
         low = torch.where(level == 0, -torch.inf, (x0 - lattice.width / 2 - p.mean) * inverse_std)
         high = torch.where(level == lattice.count - 1, torch.inf, (x0 + lattice.width / 2 - p.mean) * inverse_std)
         return mass(low, high).reshape(len(x0), -1).sum(1)
+
+    return log_prob
+
+
+LEAST_LOG_RATIO = -100.0  # of a value's share to the largest: e^-100 is nothing beside 1 in any precision
+
+
+def softmax_log_prob(lattice: Lattice, level: Tensor, p: Normal) -> Tensor:
+    """log p(value number `level` | z₀) of each dimension, in nats; p = N(z₀/α₀, e^γ₀). level: the shape of p.mean.
+
+    The sum over values runs over those near the mean: the j-th from the nearest has at most exp(−j(j − 1)w²/2e^γ₀)
+    of its share, so the window that holds every share above e^-100 is the same as the whole lattice.
+    """
+    widest = math.exp(float(p.log_var.detach().max())) / lattice.width**2
+    reach = min(lattice.count - 1, math.ceil(0.5 + math.sqrt(0.25 - 2 * LEAST_LOG_RATIO * widest)))
+    count, nearest = min(lattice.count, 2 * reach + 1), lattice.nearest(p.mean)
+    first = (nearest - reach).clamp(0, lattice.count - count)
+    number = first.unsqueeze(0) + torch.arange(count, device=level.device).reshape(-1, *(1,) * level.ndim)
+    off = p.mean - (lattice.low + lattice.width * nearest.to(p.mean))
+
+    def log_ratio(k: Tensor) -> Tensor:
+        """log q(z₀|v_k)/q(z₀|v), v the nearest value: the difference of two squares as a product keeps its digits."""
+        further = lattice.width * (k - nearest).to(p.mean)
+        return -further * (0.5 * further - off) * torch.exp(-p.log_var)
+
+    return log_ratio(level) - torch.logsumexp(log_ratio(number), dim=0)
+
+
+def softmax(lattice: Lattice) -> Decoder:
+    """V3 on the lattice of a data transform. ValueError for values off the lattice."""
+
+    def log_prob(x0: Tensor, p: Normal) -> Tensor:
+        return softmax_log_prob(lattice, lattice.index(x0), p).reshape(len(x0), -1).sum(1)
 
     return log_prob
 

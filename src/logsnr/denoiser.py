@@ -10,6 +10,7 @@ and ε̂ mean the same in both. Therefore any model runs under any sampler on an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -59,11 +60,23 @@ def log_sigma_label(path: Path, level: Level) -> Tensor:
     return gamma_label(path, level) / 8
 
 
+def none_label(path: Path, level: Level) -> Tensor:
+    """0: the network is not told the noise level (NCSNv2)."""
+    return torch.zeros_like(level.gamma)
+
+
+def sigma_label(path: Path, level: Level) -> Tensor:
+    """σ in VE units, exp(γ/2) (Score SDE's continuous VE models), clamped to the path's own range."""
+    return torch.exp(gamma_label(path, level) / 2)
+
+
 LABELS: dict[str, Label] = {
     "index": index_label,
     "time": time_label,
     "gamma": gamma_label,
     "log_sigma": log_sigma_label,
+    "none": none_label,
+    "sigma": sigma_label,
 }
 
 
@@ -75,7 +88,24 @@ def unit_inputs(level: Level) -> Tensor:
     return torch.ones_like(level.gamma)
 
 
-INPUTS: dict[str, Callable[..., Tensor]] = {"unit": unit_inputs}
+def unit_power_inputs(level: Level) -> Tensor:
+    """1/√(α² + σ²): data of unit power is shown at unit power at every level, however large σ is (ve)."""
+    return unit_variance(level, sigma_data=1.0)
+
+
+def unit_variance(level: Level, sigma_data: float = 0.5) -> Tensor:
+    """c_in = 1/√(α² σ_d² + σ²): x at unit variance when the data has variance σ_d² (EDM, table 1, where α = 1)."""
+    if not sigma_data > 0:
+        raise ValueError(f"sigma_data = {sigma_data}; allowed: above 0, the standard deviation of the data")
+    log_variance = torch.logaddexp(2 * (level.log_alpha + math.log(sigma_data)), 2 * level.log_sigma)
+    return torch.exp(-0.5 * log_variance)
+
+
+INPUTS: dict[str, Callable[..., Tensor]] = {
+    "unit": unit_inputs,
+    "unit_power": unit_power_inputs,
+    "unit_variance": unit_variance,
+}
 
 
 class Denoiser(nn.Module):

@@ -41,3 +41,18 @@ def reverse_drift(process: Dynamics, score: Tensor, x: Tensor, t: Tensor) -> Ten
 def flow_drift(process: Dynamics, score: Tensor, x: Tensor, t: Tensor) -> Tensor:
     """f − ½ g² ∇log p_t, the probability-flow ODE with the same marginals (S3). score, x: (B, *)."""
     return process.drift(x, t) - over(0.5 * process.diffusion(t) ** 2, x) * score
+
+
+def euler_maruyama(
+    process: Dynamics, score: Tensor | float, x: Tensor, t: Tensor, s: Tensor, eta: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """(mean, std) of x at time s given x at time t, one step of Euler–Maruyama (S6; Score SDE, section 4.1).
+
+        x + [f(x, t) − ½(1 + η²) g(t)² ŝ] (s − t),   η g(t) √|s − t|
+
+    score, x: (B, *); t, s: times of shape () or (B,). Returns (B, *) and a std that multiplies it. In reverse time
+    η = 1 is the reverse SDE and η = 0 the probability flow; with score 0 and s > t it is the process itself.
+    """
+    g = process.diffusion(t)
+    drift = process.drift(x, t) - over(0.5 * (1 + eta**2) * g**2, x) * score
+    return x + over(s - t, x) * drift, over(eta * g * (s - t).abs().sqrt(), x)

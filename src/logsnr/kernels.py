@@ -8,10 +8,16 @@ DDPM's tables, Improved DDPM's respacing (a coarser grid, nothing more), the VE 
 sampler are this one function. 1 − r = −expm1(γ_s − γ_t) keeps its digits where the two levels are close, and each
 ratio is the exp of a difference of logs, finite at both ends: s may be clean (σ_s = 0), t pure noise (α_t = 0).
 
-The reverse kernel p(s|t) is the posterior with x̂0 in place of x0 and a variance by rule. At the step into the clean
-level the posterior variance is 0; there the original programs put the posterior variance of the last step between two
-finite levels, which is also the variance of DDPM's decoder (D9). Samplers never need it (that step returns x̂0); a
-bound does, and takes the rule `floored` on its grid.
+The reverse kernel p(s|t) is the posterior with x̂0 in place of x0 and a variance by rule. A rule says where between the
+posterior's and the transition's log variance, log β̃ and log β on DDPM's own grid, the kernel's lies:
+
+    small          log β̃                          DDPM, section 3.2
+    large          log β                          DDPM, section 3.2
+    learned_range  u log β + (1 − u) log β̃        Improved DDPM, eq. 15; u from the network, for each number
+
+At the step into the clean level the posterior variance is 0; there the original programs put the posterior variance of
+the last step between two finite levels, which is also the variance of DDPM's decoder (D9). Samplers never need it (that
+step returns x̂0); a bound does, and takes the rule `floored` on its grid.
 """
 
 from __future__ import annotations
@@ -78,20 +84,52 @@ def posterior(x: Tensor, x0: Tensor, t: Level, s: Level) -> Normal:
     return Normal(over(of_x, x) * x + over(of_x0, x) * x0, over(posterior_log_var(t, s), x))
 
 
-Rule = Callable[[Prediction, Level, Level], Tensor]
+def prior_kl(x0: Tensor, highest: Level, prior_std: float) -> Tensor:
+    """KL(q(x_1|x0) ‖ N(0, prior_std² I)) in nats, (B,), at the highest level, () (F5). x0: (B, *)."""
+    noised = Normal(over(highest.alpha, x0) * x0, over(2 * highest.log_sigma, x0))
+    return noised.kl(Normal(torch.zeros_like(x0), torch.full_like(noised.log_var, prior_std).log() * 2))
 
 
-def small(prediction: Prediction, t: Level, s: Level) -> Tensor:
-    """log β̃_t, the posterior's own variance, optimal when the data is one point (DDPM, section 3.2)."""
-    return over(posterior_log_var(t, s), prediction.x)
+Between = Callable[[Prediction, Tensor, Tensor], Tensor]
 
 
-def large(prediction: Prediction, t: Level, s: Level) -> Tensor:
-    """log β_t, the transition's variance, optimal on the vp scale when the data is N(0, I) (DDPM, section 3.2)."""
-    return over(transition_log_var(t, s), prediction.x)
+@dataclass(frozen=True)
+class Rule:
+    """A rule for the variance of p(x_s | x_t).
+
+    between: (prediction, log β̃, log β) → log variance; the two are those of the step, ready to meet x (B, *).
+    spread: whether it reads `prediction.spread`, which a network then has to be built with.
+    """
+
+    between: Between
+    spread: bool = False
+
+    def __call__(self, prediction: Prediction, t: Level, s: Level) -> Tensor:
+        """Log variance of the step from t down to s, broadcasting against x (B, *)."""
+        x = prediction.x
+        return self.between(prediction, over(posterior_log_var(t, s), x), over(transition_log_var(t, s), x))
 
 
-VARIANCES: dict[str, Rule] = {"small": small, "large": large}
+def _learned_range(prediction: Prediction, lower: Tensor, upper: Tensor) -> Tensor:
+    """u log β + (1 − u) log β̃ with u = (spread + 1)/2, not clamped (Improved DDPM, eq. 15)."""
+    if prediction.spread is None:
+        raise ValueError(
+            "variance 'learned_range' needs a model with a spread channel (one trained with variance: learned_range); "
+            "allowed for this one: small, large"
+        )
+    u = 0.5 * (prediction.spread + 1)
+    return u * upper + (1 - u) * lower
+
+
+small = Rule(lambda prediction, lower, upper: lower)
+"""log β̃_t, the posterior's own variance, optimal when the data is one point (DDPM, section 3.2)."""
+
+large = Rule(lambda prediction, lower, upper: upper)
+"""log β_t, the transition's variance, optimal on the vp scale when the data is N(0, I) (DDPM, section 3.2)."""
+
+learned_range = Rule(_learned_range, spread=True)
+
+VARIANCES: dict[str, Rule] = {"small": small, "large": large, "learned_range": learned_range}
 
 
 def named_rule(name: str) -> Rule:
@@ -101,14 +139,22 @@ def named_rule(name: str) -> Rule:
 
 @dataclass(frozen=True)
 class Floored:
-    """A rule that gives `floor_log_var`, (), at the step into the clean level."""
+    """A rule for which `floor_log_var`, (), stands for log β̃ at the step into the clean level.
+
+    There a fixed rule has the floor whatever it is elsewhere, as in the original programs; a rule that the network has
+    a say in keeps its whole range, from the floor to log β.
+    """
 
     rule: Rule
     floor_log_var: Tensor
 
     def __call__(self, prediction: Prediction, t: Level, s: Level) -> Tensor:
-        into_clean = over(torch.isneginf(s.gamma), prediction.x).bool()
-        return torch.where(into_clean, self.floor_log_var.to(prediction.x), self.rule(prediction, t, s))
+        x, into_clean = prediction.x, torch.isneginf(s.gamma)
+        lower = over(torch.where(into_clean, self.floor_log_var, posterior_log_var(t, s)), x)
+        upper = over(transition_log_var(t, s), x)
+        if not self.rule.spread:
+            upper = torch.where(over(into_clean, x).bool(), lower, upper)
+        return self.rule.between(prediction, lower, upper)
 
 
 def floored(name: str, grid: Level) -> Floored:
@@ -122,7 +168,7 @@ def floored(name: str, grid: Level) -> Floored:
     return Floored(named_rule(name), posterior_log_var(finite[-2], finite[-1]))
 
 
-def reverse(prediction: Prediction, s: Level, rule: Rule) -> Normal:
+def reverse(prediction: Prediction, s: Level, rule: Rule | Floored) -> Normal:
     """p(x_s | x_t): the posterior with x̂0 in place of x0, from the prediction's level t down to s (D5, D6)."""
     t, x = prediction.level, prediction.x
     return Normal(posterior(x, prediction.x0, t, s).mean, rule(prediction, t, s))

@@ -6,7 +6,7 @@ VDM, section 3; EDM, table 1):
 
     x0     (1, 0)                       v         (−σ, α)          Salimans and Ho 2022
     eps    (0, 1)                       velocity  (−1, 1)          flow matching on the straight path
-    score  (0, −1/σ)
+    score  (0, −1/σ)                    edm       (√sigmoid(u)/σ_d, −√sigmoid(−u)), u = γ − 2 log σ_d   EDM, eq. 7
 
     x0 = (b x − σ y)/Δ,   ε = (α y − a x)/Δ,   Δ = α b − σ a
 
@@ -16,12 +16,14 @@ level that returns two numbers, and a line in `TARGETS`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from logsnr.level import Level, over
 
@@ -61,7 +63,33 @@ def velocity(level: Level) -> Direction:
     return Direction(-torch.ones_like(level.gamma), torch.ones_like(level.gamma))
 
 
-TARGETS: dict[str, Callable[..., Direction]] = {"x0": x0, "eps": eps, "score": score, "v": v, "velocity": velocity}
+def scaled_score(level: Level) -> Direction:
+    """σ ∇ log q(x_t | x0) = −ε: NCSNv2's s_θ(x, σ) = s_θ(x)/σ is the score of a network that predicts this (N6)."""
+    return Direction(torch.zeros_like(level.gamma), -torch.ones_like(level.gamma))
+
+
+def edm(level: Level, sigma_data: float = 0.5) -> Direction:
+    """F = (x0 − c_skip x̃)/c_out of x̃ = x0 + σ̃ ε, σ̃ = e^{γ/2} (EDM, eq. 7 and table 1): unit variance at every level.
+
+    With c_skip = σ_d²/(σ̃² + σ_d²), c_out = σ̃ σ_d/√(σ̃² + σ_d²) and u = γ − 2 log σ_d the two numbers are √sigmoid(u)/σ_d
+    and −√sigmoid(−u), finite at both ends. sigma_data: standard deviation of the data, in model units. At σ_d = 1 it is
+    −v of the vp scale.
+    """
+    if not sigma_data > 0:
+        raise ValueError(f"sigma_data = {sigma_data}; allowed: above 0, the standard deviation of the data")
+    u = level.gamma - 2 * math.log(sigma_data)
+    return Direction(torch.exp(0.5 * logsigmoid(u)) / sigma_data, -torch.exp(0.5 * logsigmoid(-u)))
+
+
+TARGETS: dict[str, Callable[..., Direction]] = {
+    "x0": x0,
+    "eps": eps,
+    "score": score,
+    "v": v,
+    "velocity": velocity,
+    "edm": edm,
+    "scaled_score": scaled_score,
+}
 
 
 def determinant(level: Level, direction: Direction) -> Tensor:

@@ -60,7 +60,7 @@ def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
 
 def read(kind: Any, value: Any, where: str) -> Any:
     """`value` as a `kind`, recursively; `where` is the dotted name for the error."""
-    if kind is Part:
+    if kind is Part or (value is not None and Part in typing.get_args(kind)):
         if isinstance(value, str):
             return Part(value)
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):

@@ -7,7 +7,9 @@ forward-mode differentiation (`Path.slope`), never written down twice.
     Linear      γ₀ + (γ₁ − γ₀) t                                  VDM, appendix D; geometric σ is this line too
     BetaLinear  the γ whose log α is −½∫β, β = β₀ + (β₁ − β₀) t   Score SDE, eq. 32 (vp) and 29 (sub_vp)
     Cosine      log (1 − ᾱ)/ᾱ of Improved DDPM, eq. 17, bounded smoothly at ±the given log-SNR
+    Straight    2 log t/(1 − t): on the straight scale α = 1 − t and σ = t, both ends legal       flow matching
     Table       T knots t_i = i/T, monotone cubic between them    DDPM, Improved DDPM, NCSN: any list of levels
+    Learned     γ₀ + (γ₁ − γ₀) s(t), s a monotone network         VDM, appendix H: exact ends, pinned or learned
 
 `t_min` is the lowest time at a finite level. Below it lies only t = 0, the clean level (γ = −∞) of the schedules that
 reach it; a table has nothing between t = 0 and its first knot.
@@ -18,11 +20,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from logsnr.betas import BETAS
+from logsnr.monotone import Monotone, inverse_softplus, softplus
 from logsnr.registry import lookup
 from logsnr.scales import SCALES, Scale
 
@@ -36,6 +40,25 @@ class NoiseSchedule(nn.Module, ABC):
     @abstractmethod
     def forward(self, t: Tensor) -> Tensor:
         """γ at times `t` in [0, 1], any shape, float64 on the CPU for fixed schedules; −∞ at a clean t = 0."""
+
+    def moving(self, t: Tensor, through: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """(γ, γ′) at times t; `through` is applied to what is learned of them between the ends: here to nothing."""
+        gamma, slope = torch.func.jvp(self, (t,), (torch.ones_like(t),))[:2]
+        return gamma, slope
+
+
+@torch.no_grad()
+def time_of(schedule: NoiseSchedule, gamma: Tensor) -> Tensor:
+    """The time at which γ(t) = gamma, by bisection to the last bit; clamped to [t_min, 1], 0 for γ = −∞."""
+    low = torch.full_like(gamma, schedule.t_min)
+    high = torch.ones_like(gamma)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        above = schedule(middle) > gamma
+        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    t = torch.where(gamma >= schedule(torch.ones_like(gamma)), torch.ones_like(gamma), high)
+    t = torch.where(gamma <= schedule(torch.full_like(gamma, schedule.t_min)), schedule.t_min, t)
+    return torch.where(torch.isneginf(gamma), 0.0, t)
 
 
 class Linear(NoiseSchedule):
@@ -100,6 +123,22 @@ class Cosine(NoiseSchedule):
         return torch.log(noise + self.delta) - torch.log(alpha_bar + self.delta)
 
 
+class Straight(NoiseSchedule):
+    """γ(t) = 2 log(t/(1 − t)), so that α = 1 − t, σ = t on the straight scale (Lipman et al. 2023; Liu et al. 2023).
+
+    t = 0 is the clean level, t = 1 is pure noise, γ = +∞. t_min: the lowest time that a grid visits.
+    """
+
+    def __init__(self, t_min: float = 1e-3) -> None:
+        super().__init__()
+        if not 0 < t_min < 1:
+            raise ValueError(f"t_min = {t_min}; allowed: 0 < t_min < 1")
+        self.t_min = t_min
+
+    def forward(self, t: Tensor) -> Tensor:
+        return 2 * (torch.log(t) - torch.log1p(-t))
+
+
 class Table(NoiseSchedule):
     """γ through T knots at t_i = i/T, i = 1 … T: monotone cubic between them (Fritsch and Butland 1984).
 
@@ -140,6 +179,70 @@ def _monotone_slopes(y: Tensor) -> Tensor:
     return torch.cat([first.reshape(1), inside, final.reshape(1)])
 
 
+class Learned(NoiseSchedule):
+    """γ(t) = γ₀ + (γ₁ − γ₀) s(t), s(t) = (γ̃(t) − γ̃(0))/(γ̃(1) − γ̃(0)): the ends are exact at every step of training.
+
+    interior: γ̃, an increasing module of t; None for s = t. ends: "pinned", or "learned": parameters too, as shifts
+    from where they start, their distance through a softplus, so that they never cross. gamma_min: None for the noise
+    that is to the data's distance of values, `levels` of them in [−1, 1], what VDM's −13.3 is to that of 8 bits.
+    """
+
+    def __init__(
+        self,
+        interior: nn.Module | None,
+        gamma_min: float | None = None,
+        gamma_max: float = 5.0,
+        *,
+        ends: str = "learned",
+        levels: int = 256,
+    ) -> None:
+        super().__init__()
+        low = -13.3 + 2 * math.log(255 / (levels - 1)) if gamma_min is None else gamma_min
+        if ends not in ("pinned", "learned") or not -math.inf < low < gamma_max < math.inf:
+            allowed = "allowed: ends pinned or learned, finite gamma_min < gamma_max"
+            raise ValueError(f"ends={ends!r}, gamma_min={low:.6g}, gamma_max={gamma_max}; {allowed}")
+        self.interior, self.low = interior, low
+        self.width = inverse_softplus(torch.tensor(gamma_max - low, dtype=torch.float64))
+        self.shifts = nn.Parameter(torch.zeros(2)) if ends == "learned" else torch.zeros(2)
+
+    def shape(self, t: Tensor) -> Tensor:
+        """s(t), of the shape of t."""
+        if self.interior is None:
+            return t
+        ends = self.interior(torch.tensor([0.0, 1.0]).to(t))
+        return (self.interior(t) - ends[0]) / (ends[1] - ends[0])
+
+    def place(self, shape: Tensor) -> Tensor:
+        """γ of s."""
+        low, width = self.shifts.to(shape)
+        return self.low + low + softplus(self.width.to(shape) + width) * shape
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.place(self.shape(t))
+
+    def moving(self, t: Tensor, through: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """(γ, γ′); `through` meets s(t) and s′(t), by which alone the interior's parameters act, and only they."""
+        shape, slope = map(through, torch.func.jvp(self.shape, (t,), (torch.ones_like(t),))[:2])
+        gamma, slope = torch.func.jvp(self.place, (shape,), (slope,))[:2]
+        return gamma, slope
+
+
+def _learned(
+    gamma_min: float | None = None,
+    gamma_max: float = 5.0,
+    *,
+    ends: str = "learned",
+    levels: int = 256,
+    init: str = "linear",
+    width: int = 1024,
+) -> Learned:
+    """The monotone network, started in the shape of the schedule named `init`."""
+    interior, guide = Monotone(width), lookup(SCHEDULES, init, "schedule")()
+    low, high = guide(torch.tensor([guide.t_min, 1.0], dtype=torch.float64)).detach()
+    interior.fit(lambda t: (guide(guide.t_min + (1 - guide.t_min) * t) - low) / (high - low))
+    return Learned(interior, gamma_min, gamma_max, ends=ends, levels=levels)
+
+
 def table_of_betas(betas: Tensor) -> Table:
     """γ_t = log (1 − ᾱ_t)/ᾱ_t with ᾱ_t = Π_{s<=t} (1 − β_s) (DDPM, eq. 4). betas: (T,), each in (0, 1)."""
     bad = ((betas <= 0) | (betas >= 1)).nonzero().flatten()
@@ -161,10 +264,26 @@ def _beta_table(betas: str = "linear", num_diffusion_steps: int = 1000, **option
     return table_of_betas(table(num_diffusion_steps, **options))
 
 
-def _sigma_table(sigma_min: float = 0.01, sigma_max: float = 1.0, num_diffusion_steps: int = 10) -> Table:
-    """Geometric σ_i at T knots, in VE units (NCSN, section 4)."""
+def _cosine_table(num_diffusion_steps: int = 1000, offset: float = 0.008, max_log_snr: float = 20.0) -> Table:
+    """The closed-form cosine at T knots; a smooth bound of the log-SNR stands for the β clip of the original."""
+    if num_diffusion_steps < 2:
+        raise ValueError(f"num_diffusion_steps = {num_diffusion_steps}; allowed: at least 2")
+    knots = torch.arange(1, num_diffusion_steps + 1, dtype=torch.float64) / num_diffusion_steps
+    return Table(Cosine(offset, max_log_snr)(knots))
+
+
+def _sigma_table(
+    sigma_min: float = 0.01, sigma_max: float = 1.0, num_diffusion_steps: int = 10, spacing: str = "geometric"
+) -> Table:
+    """σ_i at T knots, in VE units: geometric (NCSN, section 4), or "uniform" in σ as its program also has them."""
+    if num_diffusion_steps < 2:
+        raise ValueError(f"num_diffusion_steps = {num_diffusion_steps}; allowed: at least 2")
     knots = torch.linspace(0, 1, num_diffusion_steps, dtype=torch.float64)
-    return Table(geometric(sigma_min, sigma_max)(knots))
+    spaced = {
+        "geometric": geometric(sigma_min, sigma_max)(knots),
+        "uniform": 2 * torch.log(sigma_min + (sigma_max - sigma_min) * knots),
+    }
+    return Table(lookup(spaced, spacing, "spacing of σ"))
 
 
 SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
@@ -172,6 +291,10 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "beta_linear": BetaLinear,
     "cosine": Cosine,
     "geometric": geometric,
+    "straight": Straight,
     "beta_table": _beta_table,
     "sigma_table": _sigma_table,
+    "cosine_table": _cosine_table,
+    "learned": _learned,
+    "learned_linear": partial(Learned, None),
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Normal as TorchNormal
 from torch.distributions import kl_divergence
 
-from logsnr.data.toys import finite, gaussian
+from logsnr.data.toys import Mixture, finite, gaussian
 from logsnr.data.transform import Lattice
 from logsnr.decoders import discretised_gaussian, gaussian_density
 from logsnr.draws import Draws
@@ -27,7 +27,20 @@ from logsnr.scales import SCALES, Scale
 from logsnr.schedules import SCHEDULES, Linear
 
 MEAN, VARIANCE = torch.tensor([0.5, -0.3], dtype=torch.float64), torch.tensor([0.25, 0.04], dtype=torch.float64)
-ORACLE = Oracle(gaussian(MEAN, VARIANCE))
+U = 0.35  # where between log β̃ and log β the models below put their variance, where they are asked
+
+
+class Spread:
+    """The exact denoiser of a law, with a spread channel that says u = U everywhere."""
+
+    def __init__(self, law: Mixture) -> None:
+        self.oracle = Oracle(law)
+
+    def __call__(self, x: Tensor, level: Level) -> Prediction:
+        return replace(self.oracle(x, level), spread=torch.full_like(x, 2 * U - 1))
+
+
+ORACLE = Spread(gaussian(MEAN, VARIANCE))
 ENTROPY = 0.5 * float(torch.log(2 * math.pi * math.e * VARIANCE).sum())
 
 
@@ -78,10 +91,13 @@ def test_every_term_of_a_gaussian_s_bound(scale: Scale, variance: str) -> None:
     remaining = VARIANCE * sigma2 / (alpha2 * VARIANCE + sigma2)  # Var(x0 | x_t)
     of_x0 = posterior_coefficients(t, s)[1].unsqueeze(1)
     log_q = posterior_log_var(t, s).unsqueeze(1)
-    log_p = (transition_log_var(t, s) if variance == "large" else posterior_log_var(t, s)).unsqueeze(1)
+    u = {"small": 0.0, "large": 1.0, "learned_range": U}[variance]
+    log_p = log_q if u == 0 else (u * transition_log_var(t, s) + (1 - u) * posterior_log_var(t, s)).unsqueeze(1)
     diffusion = 0.5 * (log_p - log_q + (log_q - log_p).exp() - 1 + of_x0**2 * remaining / log_p.exp()).sum(1)[:-1]
     assert terms[:-1] == pytest.approx(diffusion.tolist(), rel=1e-10)
     floor = posterior_log_var(of.grid[-3], of.grid[-2])
+    if variance == "learned_range":  # only a learned variance keeps its upper end into the clean level
+        floor = U * transition_log_var(of.grid[-2], of.grid[-1]) + (1 - U) * floor
     reconstruction = 0.5 * (math.log(2 * math.pi) + floor + remaining[-1] / floor.exp()).sum()
     assert terms[-1] == pytest.approx(float(reconstruction), rel=1e-10)
     top = of.grid[0]
@@ -104,6 +120,19 @@ def test_the_bound_is_above_the_entropy_and_its_diffusion_term_falls_to_the_cont
         excess.append(sum(terms[:-1]) - limit)
     assert excess[0] > excess[1] > excess[2] > excess[3] > 0
     assert excess[3] < 0.35 * excess[2]
+
+
+def test_the_curve_is_every_term_once(scale: Scale) -> None:
+    of = gaussian_bound(scale.name, "learned_range", 7)
+    x0, draws = (
+        torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)),
+        Draws(1, 0, torch.arange(4), 4),
+    )
+    curve = of.curve(ORACLE, x0, draws)
+    assert curve.shape == (4, 7)
+    for i in (0, 3, 6):
+        term = of.term(ORACLE, x0, draws.normal(f"eps/{i}", x0), torch.full((4,), i))
+        assert torch.allclose(curve[:, i], term, rtol=1e-14)
 
 
 def test_prior_is_the_divergence_of_the_last_marginal(scale: Scale) -> None:
@@ -168,7 +197,7 @@ def test_two_equally_likely_values_cost_one_bit(variance: str) -> None:
     """Discrete data: H(q) = ln 2 <= bound, and the bound of a fine chain with the exact denoiser is close."""
     path = Path(SCHEDULES["beta_table"](), SCALES["vp"])
     of = bound(path.grid(250), path.prior_std, variance, discretised_gaussian(Lattice(-1.0, 2.0, 2)))
-    oracle = Oracle(finite(torch.tensor([[-1.0], [1.0]])))
+    oracle = Spread(finite(torch.tensor([[-1.0], [1.0]])))
     z, w = gauss_hermite(40, 1)
     x0 = torch.ones_like(z)  # by symmetry the other value costs the same
     total = float(of.prior(x0[:1])) + sum(
@@ -181,5 +210,5 @@ def test_a_bound_needs_two_finite_levels_and_a_known_variance() -> None:
     path = Path(Linear(), SCALES["vp"])
     with pytest.raises(ValueError, match="at least 2 steps"):
         bound(path.grid(1), 1.0, "small", gaussian_density)
-    with pytest.raises(ValueError, match="known: small, large"):
+    with pytest.raises(ValueError, match="known: small, large, learned_range"):
         bound(path.grid(4), 1.0, "learned", gaussian_density)

@@ -1,4 +1,4 @@
-"""The discretised Gaussian: masses over all levels, tails, gradients, refusals."""
+"""The discretised Gaussian and the softmax: masses over all levels, tails, gradients, refusals."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import mpmath
 import pytest
 import torch
 
-from logsnr.data.transform import Lattice
-from logsnr.decoders import discretised_gaussian, gaussian_density, log_mass, tanh_log_mass
+from logsnr.data.transform import Lattice, Transform
+from logsnr.decoders import discretised_gaussian, gaussian_density, log_mass, softmax, softmax_log_prob, tanh_log_mass
 from logsnr.kernels import Normal
 
 
@@ -100,3 +100,43 @@ def test_continuous_data_keeps_its_density() -> None:
     p = Normal(torch.zeros(1, 2), torch.full((1, 2), math.log(4.0)))
     expected = 2 * -math.log(2 * math.sqrt(2 * math.pi)) - 0.5 * (1 + 4) / 4
     assert float(gaussian_density(torch.tensor([[1.0, 2.0]]), p)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 17, 256, 4096])
+@pytest.mark.parametrize("mean", [-7.0, -1.0, 0.123, 0.999, 3.0])
+@pytest.mark.parametrize("widths", [1e-3, 0.166, 2.0, 40.0])
+def test_the_softmax_over_a_window_is_the_one_over_the_lattice(count: int, mean: float, widths: float) -> None:
+    """V3: p(v|z₀) ∝ q(z₀|v), over every value of any bit depth."""
+    v, log_var = values(count), 2 * math.log(widths * 2 / (count - 1))
+    p = Normal(torch.full((count, 1), mean, dtype=torch.float64), torch.tensor(log_var, dtype=torch.float64))
+    found = softmax(lattice(count))(v.reshape(-1, 1), p)
+    whole = (-((v - mean) ** 2) / (2 * math.exp(log_var))).log_softmax(0)
+    assert torch.allclose(found, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_the_softmax_s_gradient_is_that_of_the_whole_lattice() -> None:
+    mean = torch.randn(5, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    log_var = torch.tensor(-6.0, dtype=torch.float64, requires_grad=True)
+    k = torch.randint(17, mean.shape, generator=torch.Generator().manual_seed(1))
+    on = Lattice(-1.0, 0.125, 17)
+    found = torch.autograd.grad(softmax(on)(values(17)[k], Normal(mean, log_var)).sum(), (mean, log_var))
+    logits = -0.5 * (values(17) - mean.unsqueeze(-1)) ** 2 * torch.exp(-log_var)
+    whole = logits.log_softmax(-1).gather(-1, k.unsqueeze(-1)).sum()
+    for a, b in zip(found, torch.autograd.grad(whole, (mean, log_var)), strict=True):
+        assert torch.allclose(a, b, rtol=1e-9)
+
+
+@pytest.mark.parametrize("std", [1e-3, 0.05, 1.0])
+def test_the_most_probable_value_is_the_nearest_so_that_decoding_is_rounding(std: float) -> None:
+    transform = Transform((1, 40, 40), 17, "grey")
+    assert transform.lattice is not None
+    z = 1.3 * torch.randn(2, 1, 40, 40, generator=torch.Generator().manual_seed(0))
+    p = Normal(z.double(), torch.tensor(2 * math.log(std), dtype=torch.float64))
+    each = torch.stack([softmax_log_prob(transform.lattice, torch.full(z.shape, k), p) for k in range(17)])
+    assert torch.equal(each.argmax(0).squeeze(1), torch.from_numpy(transform.decode(z)).long())
+
+
+def test_the_softmax_refuses_what_is_off_the_lattice() -> None:
+    x = torch.tensor([[0.1]])
+    with pytest.raises(ValueError, match="off Lattice"):
+        softmax(lattice(17))(x, Normal(x, torch.zeros(())))

@@ -108,3 +108,50 @@ def test_impossible_grids_are_refused(steps: int, end: str, spacing: str, messag
 def test_a_curve_has_no_most_steps() -> None:
     assert len(Path(BetaLinear(), vp).grid(20_000)) == 20_001
     assert math.isinf(Path(BetaLinear(), vp).grid(1).gamma[-1])
+
+
+def test_sections_have_their_steps_counted_from_the_data() -> None:
+    levels = TABLE.grid("10,15,20")
+    assert len(levels) == 46
+    assert levels[-1].is_clean
+    assert torch.equal(levels.t[0], TABLE.highest.t)
+    knots = (levels.t[:-1] * 1000).round().long()
+    assert torch.equal(knots.double() / 1000, levels.t[:-1])
+    assert (knots.diff() < 0).all()
+    third = torch.div(knots - 1, 1000 / 3, rounding_mode="floor").long()
+    assert torch.bincount(third).tolist() == [10, 15, 20]
+    ends = TABLE.grid("10,15,20", end="lowest")
+    assert len(ends) == 46
+    assert torch.equal(ends.t[-1], TABLE.lowest.t)
+    curve = Path(BetaLinear(t_min=0.001), vp).grid("2,4").t
+    assert curve.tolist() == pytest.approx([1, 0.875, 0.75, 0.625, 0.5, 0.25, 0])
+
+
+def test_ddim_strides_are_equal_and_begin_at_the_noise() -> None:
+    assert (TABLE.grid("ddim25").t[:-1] * 1000).round().tolist() == list(range(1000, 0, -40))
+    assert (TABLE.grid("ddim1000").t * 1000).round().tolist() == list(range(1000, -1, -1))
+    assert len(TABLE.grid("ddim333")) == 334
+    assert Path(BetaLinear(), vp).grid("ddim4").t.tolist() == [1, 0.75, 0.5, 0.25, 0]
+
+
+def test_a_number_as_text_is_that_number() -> None:
+    for spacing in SPACINGS:
+        assert torch.equal(TABLE.grid("25", spacing=spacing).t, TABLE.grid(25, spacing=spacing).t)
+
+
+@pytest.mark.parametrize(
+    ("steps", "spacing", "message"),
+    [
+        ("10,", "uniform", "steps '10,'; allowed: a number, counts of equal sections as 10,15,20, or ddim25"),
+        ("ddim", "uniform", "steps 'ddim'; allowed"),
+        ("ddim2,3", "uniform", "allowed: a number"),
+        ("-4", "uniform", "steps '-4'; allowed"),
+        ("0,5", "uniform", "0,5 steps"),
+        ("ddim1001", "uniform", "ddim1001 steps to the clean level; allowed: 1 to 1000"),
+        ("400,10,10", "uniform", "a section of 400 steps has 333 levels"),
+        ("10,10", "quadratic", "steps '10,10' with spacing 'quadratic'; allowed: spacing uniform"),
+    ],
+)
+def test_impossible_sections_are_refused(steps: str, spacing: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TABLE.grid(steps, "clean", spacing)

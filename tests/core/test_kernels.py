@@ -252,5 +252,5 @@ def test_a_grid_with_one_finite_level_has_no_floor(name: str) -> None:
 
 
 def test_unknown_variances_are_named() -> None:
-    with pytest.raises(ValueError, match="unknown variance 'medium'; known: small, large"):
+    with pytest.raises(ValueError, match="unknown variance 'medium'; known: small, large, learned_range"):
         named_rule("medium")

@@ -144,3 +144,11 @@ def test_bad_schedules_are_refused(build: object, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         build()  # type: ignore[operator]
     assert "\n" not in str(caught.value)
+
+
+def test_the_cosine_table_is_the_closed_form_at_its_knots() -> None:
+    table, knots = SCHEDULES["cosine_table"](num_diffusion_steps=40), torch.arange(1, 41).double() / 40
+    assert torch.allclose(table(knots), Cosine()(knots), rtol=1e-15)
+    assert float(table(knots[-1])) == pytest.approx(20, rel=1e-9)
+    with pytest.raises(ValueError, match="num_diffusion_steps = 1; allowed: at least 2"):
+        SCHEDULES["cosine_table"](num_diffusion_steps=1)

@@ -8,7 +8,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from logsnr.nets import NETWORKS, SIZES, UNetOptions, build, configure, construct, default_size
+from logsnr.nets import (
+    NETWORKS,
+    SIZES,
+    DiTOptions,
+    NCSNppOptions,
+    RefineNetOptions,
+    UNetOptions,
+    build,
+    configure,
+    construct,
+    default_size,
+)
+
+OPTIONS = {"unet": UNetOptions, "ncsnpp": NCSNppOptions, "refinenet": RefineNetOptions, "dit": DiTOptions}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -21,9 +34,9 @@ def test_a_configuration_survives_json_and_rebuilds_the_network(name: str) -> No
     assert [p.shape for p in first.parameters()] == [p.shape for p in second.parameters()]
 
 
-@pytest.mark.parametrize("name", [name for name in SIZES if SIZES[name]["network"] == "unet"])
+@pytest.mark.parametrize("name", [name for name in SIZES if SIZES[name]["network"] in OPTIONS])
 def test_every_option_of_a_size_is_spelt_out(name: str) -> None:
-    assert set(SIZES[name]) == {"network", *(field.name for field in fields(UNetOptions))}
+    assert set(SIZES[name]) == {"network", *(field.name for field in fields(OPTIONS[SIZES[name]["network"]]))}
 
 
 SHAPES = [(1,), (64,), (1, 100), (1, 8, 8), (3, 32, 32), (3, 96, 96), (1, 256, 256), (1, 9, 9, 9)]
@@ -45,7 +58,7 @@ def test_overrides_win() -> None:
 
 
 def test_unknown_names_say_what_is_known() -> None:
-    with pytest.raises(ValueError, match="unknown network 'smal'; known: .*small.*, unet, mlp$"):
+    with pytest.raises(ValueError, match="unknown network 'smal'; known: .*small.*, unet, mlp"):
         build("smal", (1, 8, 8))
     with pytest.raises(ValueError, match="unknown option 'chanels' of network 'small'; known: channels, "):
         build("small", (1, 8, 8), chanels=8)

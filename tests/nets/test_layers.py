@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from logsnr.nets.blocks import Attention, ResBlock
-from logsnr.nets.layers import Linear, SiLU, group_norm, margins
+from logsnr.nets.blocks import Attention, ResBlock, mix
+from logsnr.nets.layers import ELU, GELU, Linear, SiLU, group_norm, margins
+from logsnr.nets.resample import RESAMPLERS
 
 
 @pytest.mark.parametrize("channels", [*range(1, 49), 96, 128, 384])
@@ -26,6 +27,22 @@ def test_silu_is_x_times_sigmoid_in_both_modes_and_at_both_ends() -> None:
     exact = x.double() * torch.sigmoid(x.double())
     for silu in (SiLU().train(), SiLU().eval()):
         torch.testing.assert_close(silu(x).double(), exact, rtol=3e-7, atol=1e-12)
+
+
+def test_elu_and_gelu_are_their_formulas_in_both_modes() -> None:
+    x = torch.linspace(-30, 30, 4001)
+    wide = x.double()
+    elu = torch.where(wide > 0, wide, torch.expm1(wide))
+    gelu = 0.5 * wide * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (wide + 0.044715 * wide**3)))
+    for training in (True, False):
+        torch.testing.assert_close(ELU().train(training)(x).double(), elu, rtol=3e-7, atol=1e-12)
+        torch.testing.assert_close(GELU().train(training)(x).double(), gelu, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", [SiLU, ELU, GELU])
+def test_an_activation_does_not_know_how_long_the_row_is(activation: type[nn.Module]) -> None:
+    x, layer = 3 * torch.randn(67), activation().eval()
+    assert all(torch.equal(layer(x[:n]), layer(x)[:n]) for n in range(1, 67))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -65,6 +82,15 @@ def test_attention_is_softmax_attention_over_all_positions() -> None:
     torch.testing.assert_close(attention(x, x), expected)
 
 
+@pytest.mark.parametrize("features", [1, 3, 8, 11, 16])
+@pytest.mark.parametrize("tokens", [1, 5, 9, 18, 49, 64])
+def test_a_row_of_attention_does_not_know_its_place(tokens: int, features: int) -> None:
+    qkv = torch.randn(7, tokens, 3 * 3 * features)
+    y = mix(qkv, 3, training=False)
+    torch.testing.assert_close(y, mix(qkv, 3, training=True))
+    assert all(torch.equal(mix(qkv.roll(s, 0), 3, training=False).roll(-s, 0), y) for s in range(1, 7))
+
+
 def test_attention_commutes_with_a_permutation_of_positions() -> None:
     attention, x, order = Attention(8, heads=4), torch.randn(2, 8, 10), torch.randperm(10)
     nn.init.normal_(attention.out.weight)
@@ -96,6 +122,22 @@ def test_a_new_residual_block_is_its_shortcut(scale_shift: bool) -> None:
     block = ResBlock(8, 8, rank=2, embedding=16, scale_shift=scale_shift)
     x = torch.randn(2, 8, 6, 6)
     assert torch.equal(block(x, torch.randn(2, 16)), x)
+
+
+@pytest.mark.parametrize("kind", RESAMPLERS)
+@pytest.mark.parametrize("direction", ["down", "up"])
+def test_a_block_changes_the_size_of_both_branches(kind: str, direction: str) -> None:
+    change = RESAMPLERS[kind](2, direction)  # type: ignore[arg-type]
+    block = ResBlock(8, 8, rank=2, embedding=4, resample=change, gain=0.5).eval()
+    nn.init.normal_(block.conv2.weight)
+    x, e = torch.randn(2, 8, 6, 4), torch.randn(2, 4)
+    h = block.conv1(change(F.silu(block.norm1(x)))) + block.embed(F.silu(e)).reshape(2, 8, 1, 1)
+    torch.testing.assert_close(block(x, e), 0.5 * (change(x) + block.conv2(F.silu(block.norm2(h)))))
+
+
+def test_the_gain_of_attention_is_of_the_sum() -> None:
+    attention, x = Attention(64, heads=1, gain=0.5**0.5), torch.randn(4, 64, 16)
+    assert torch.equal(attention(x, x), 0.5**0.5 * x), "a new branch is silent"
 
 
 def test_scale_and_shift_act_on_the_normalised_features() -> None:

@@ -19,9 +19,32 @@ CASES: list[tuple[str, tuple[int, ...], int, dict[str, Any]]] = [
     ("tiny", (3, 28, 28), 3, {"channels": 20, "scale_shift": False}),
     ("tiny", (2, 37), 6, {"channels": 9}),
     ("tiny", (1, 5, 6, 7), 3, {}),
+    ("ncsnpp-tiny", (3, 28, 28), 5, {"attention": [2], "channels": 20}),
+    ("ncsnpp-digits", (1, 8, 8), 16, {}),
+    ("ncsnpp-digits", (1, 7, 9), 7, {"channels": 9, "progressive_input": "skip", "progressive_output": "skip"}),
+    ("ncsnpp-tiny", (1, 6, 6), 3, {"combine": "cat", "progressive_input": "skip", "progressive_output": "residual"}),
+    ("ncsnpp-tiny", (2, 37), 6, {"channels": 9}),
+    ("ncsnpp-tiny", (1, 5, 6, 7), 3, {"embedding": "positional", "rescale": False}),
+    ("ncsnpp-tiny", (1, 13, 13), 5, {"embedding": "positional", "resample": "box", "progressive_input": "none"}),
+    ("refinenet-digits", (1, 8, 8), 16, {}),
+    ("refinenet-tiny", (3, 28, 28), 5, {"channels": 11}),
+    ("refinenet-digits", (1, 7, 9), 7, {"channels": 9, "levels": 100, "norm": "everywhere", "pool": "average"}),
+    ("refinenet-tiny", (2, 37), 6, {"channels": 9}),
+    ("refinenet-tiny", (1, 5, 6, 7), 3, {"pool": "average"}),
+    ("dit-digits", (1, 8, 8), 16, {}),
+    ("dit-tiny", (1, 9, 9), 7, {"patch": 3, "width": 33, "heads": 3}),
+    ("dit-tiny", (3, 28, 28), 5, {"width": 36}),
+    ("dit-tiny", (2, 37), 6, {"width": 18}),
+    ("dit-tiny", (1, 5, 6, 7), 3, {}),
+    ("vdm-tiny", (1, 8, 8), 16, {"fourier": [3, 4]}),
+    ("vdm-digits", (3, 7, 5), 5, {"fourier": [7, 8], "channels": 12}),
+    ("vdm-tiny", (2, 13), 6, {"fourier": [0], "base_measure": False}),
     ("mlp-small", (2,), 16, {}),
     ("mlp-small", (1,), 9, {"width": 33}),
     ("mlp-small", (13,), 50, {"width": 48}),
+    ("digits", (1, 8, 8), 16, {"output": "energy"}),
+    ("tiny", (3, 12, 12), 5, {"output": "energy", "attention": [1, 2], "heads": 2}),
+    ("mlp-small", (5,), 9, {"output": "energy"}),
 ]
 
 
@@ -42,9 +65,18 @@ def test_rows(
 
 
 @pytest.mark.usefixtures("threads")
-def test_rows_however_the_work_is_split(awaken: Awaken) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("tiny", {"channels": 8}),
+        ("ncsnpp-tiny", {"channels": 8}),
+        ("refinenet-tiny", {"channels": 8}),
+        ("dit-tiny", {"patch": 7, "depth": 1}),
+    ],
+)
+def test_rows_however_the_work_is_split(awaken: Awaken, name: str, options: dict[str, Any]) -> None:
     # 5 x 8 x 49 x 49 elements, enough to be shared out, at boundaries that are no multiple of a vector.
-    check(awaken(build("tiny", (1, 49, 49), num_classes=3, channels=8)), (1, 49, 49), 5, bf16=False)
+    check(awaken(build(name, (1, 49, 49), num_classes=3, **options)), (1, 49, 49), 5, bf16=False)
 
 
 def check(network: nn.Module, shape: tuple[int, ...], width: int, bf16: bool) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from logsnr.betas import linear
-from logsnr.data.toys import gaussian, mixture, point
+from logsnr.data.toys import Mixture, gaussian, mixture, point
 from logsnr.kernels import reverse, small
 from logsnr.level import Level
 from logsnr.oracles import Oracle
@@ -42,6 +42,19 @@ def run(sampler: Sampler, model: Oracle, x: torch.Tensor, grid: Level, seed: int
     return [*(step.prediction.x0 for step in steps), steps[-1].x]
 
 
+def walk(sampler: Sampler, model: Oracle, x: torch.Tensor, grid: Level) -> list[torch.Tensor]:
+    """x after each step."""
+    return [step.x for step in simulate(sampler, model, x, grid, noise=seeded(0, torch.arange(len(x)), x))]
+
+
+def extrapolated(sampler: Sampler, law: Mixture, path: Path, start: Moments) -> Moments:
+    """Moments of the output at 50 steps, less the first-order error where a change of units is only first order."""
+    if sampler.scale_free:
+        return law_of_output(sampler, law, path.grid(50), start)
+    coarse, fine = (law_of_output(sampler, law, path.grid(steps), start) for steps in (50, 100))
+    return Moments(2 * fine.mean - coarse.mean, 2 * fine.std - coarse.std)
+
+
 def test_the_same_levels_in_other_units_are_the_same_samples(kind: Kind) -> None:
     if not kind.declared.scale_free:
         pytest.skip("declares that its trajectory depends on the units")
@@ -59,6 +72,8 @@ def test_the_same_levels_in_other_units_are_the_same_samples(kind: Kind) -> None
 @pytest.mark.parametrize("shape", [(), (2,), (3, 8, 8)])
 @pytest.mark.parametrize("scale", SCALES)
 def test_gaussian_data_of_any_shape_has_its_mean_and_variance(kind: Kind, scale: str, shape: tuple[int, ...]) -> None:
+    if not kind.affine:
+        pytest.skip("its noise is measured by drawing it, in test_score_sde")
     generator = torch.Generator().manual_seed(1)
     law = gaussian(
         torch.randn(shape, dtype=torch.float64, generator=generator),
@@ -66,10 +81,11 @@ def test_gaussian_data_of_any_shape_has_its_mean_and_variance(kind: Kind, scale:
     )
     path = Path(Linear(-8, 8), SCALES[scale])
     start = Moments(torch.zeros(shape, dtype=torch.float64), torch.full(shape, path.prior_std, dtype=torch.float64))
-    found = law_of_output(kind.on(path), law, path.grid(50), start)
-    std = law.variances[0].sqrt()
-    assert ((found.mean - law.means[0]) / std).abs().max() < 0.1
-    assert (found.std / std - 1).abs().max() < 0.15
+    if kind.declared.scale_free or shape == (2,):  # a law does not depend on the shape
+        found = extrapolated(kind.on(path), law, path, start)
+        std = law.variances[0].sqrt()
+        assert ((found.mean - law.means[0]) / std).abs().max() < 0.1
+        assert (found.std / std - 1).abs().max() < 0.15
     x = prior(path, seeded(0, torch.arange(3), torch.zeros(3, *shape)))
     x = run(kind.on(path), Oracle(law), x, path.grid(4))[-1]
     assert x.shape == (3, *shape)
@@ -83,10 +99,13 @@ def test_one_point_is_returned_exactly(kind: Kind, scale: str, dtype: torch.dtyp
     path = Path(Linear(-10, 8), SCALES[scale])
     for steps in (1, 2, 9):
         x = prior(path, seeded(3, torch.arange(4), torch.zeros(4, 3, dtype=dtype)))
-        end = run(kind.on(path), Oracle(point(x0)), x, path.grid(steps))[-1]
+        states = [x, *walk(kind.on(path), Oracle(point(x0)), x, path.grid(steps))]
+        end, size = states[-1], float(states[-2].abs().max())
         assert end.dtype == dtype
-        # in other units the large variance is far too large: float32 then has fewer digits to return
-        assert (end - x0).abs().max() < (1e-6 if kind.declared.scale_free else 1e-5)
+        # too few steps in time, or in other units the large variance, throw the last noisy state far off: it has fewer
+        # digits to return than one of the size of data
+        bound = 1e-6 if kind.declared.scale_free else 1e-6 * max(10.0, size)
+        assert (end - x0).abs().max() < bound
 
 
 def test_an_example_does_not_know_its_neighbours(kind: Kind) -> None:
@@ -109,18 +128,19 @@ def test_seeds_matter_to_stochastic_samplers_only(kind: Kind) -> None:
 
 
 def test_the_loop_ends_clean_without_looking_there(kind: Kind) -> None:
-    seen: list[float] = []
+    seen: list[bool] = []
     oracle = Oracle(TWO)
 
     def model(x: torch.Tensor, level: Level) -> Prediction:
-        seen.append(float(level.gamma))
+        seen.append(bool(level.gamma.isfinite().all()))
         return oracle(x, level)
 
     grid = DDPM.grid(7)
     steps = list(simulate(kind.on(DDPM), model, NOISE, grid, noise=seeded(0, torch.arange(5), NOISE)))
     assert [float(step.level.t) for step in steps] == grid.t[1:].tolist()
-    assert all(math.isfinite(gamma) for gamma in seen)
-    assert int(torch.stack([step.evaluations for step in steps]).sum()) == 5 * len(seen)
+    assert all(seen)
+    # the slowest example of each step is counted at every call; the others at most as often
+    assert int(torch.stack([step.evaluations for step in steps]).max(1).values.sum()) == len(seen)
     assert torch.equal(steps[-1].x, steps[-1].prediction.x0)
     assert torch.equal(steps[-1].prediction.x, steps[-2].x)
     assert float(steps[-1].prediction.level.gamma) == float(grid[-2].gamma)
@@ -157,6 +177,20 @@ def test_ddim_in_the_paper_s_symbols(eta: float, noise_variance: str) -> None:
         added = sigma if noise_variance == "small" else eta * (1 - bar_t / bar_s).sqrt()
         assert torch.allclose(step.mean, mean, rtol=1e-9, atol=1e-10)
         assert torch.allclose(step.x - step.mean, added.expand(5, 2), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize(("now", "then"), [(1.0, 0.9), (0.5, 0.49), (0.02, 0.0)])
+def test_the_sampler_of_vdm_in_the_paper_s_symbols(now: float, then: float) -> None:
+    """V12: the ancestral step with the small variance, down to the lowest level, where noise is still added."""
+    path = Path(Linear(-8, 4), SCALES["vp"])
+    t, s = path.at(now), path.at(then)
+    alpha2_t, alpha2_s = (1 / (1 + math.exp(-8 + 12 * time)) for time in (now, then))
+    c = 1 - math.exp(12 * (then - now))
+    eps = Oracle(TWO)(NOISE, t).eps
+    mean = math.sqrt(alpha2_s / alpha2_t) * (NOISE - math.sqrt(1 - alpha2_t) * c * eps)
+    step = Ancestral("small").step(Oracle(TWO), NOISE, t, s, noise=lambda name: torch.ones_like(NOISE))
+    assert torch.allclose(step.mean, mean, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(step.x - step.mean, torch.full_like(mean, math.sqrt((1 - alpha2_s) * c)), rtol=1e-9)
 
 
 def test_ddim_is_euler_s_method_for_x_over_alpha() -> None:

@@ -13,7 +13,7 @@ import torch
 from logsnr.data.toys import mixture
 from logsnr.oracles import Oracle
 from logsnr.path import Path
-from logsnr.samplers import simulate
+from logsnr.samplers import Sampler, simulate
 from logsnr.scales import SCALES
 from logsnr.schedules import BetaLinear, Cosine, Linear, geometric
 
@@ -30,17 +30,34 @@ PATHS = {
     "vp cosine": lambda: Path(Cosine(), SCALES["vp"]),
 }
 STEPS = (6, 12, 24, 48, 96)
+MORE_STEPS = (*STEPS, 192)  # high orders show late
 ROUND_OFF = 1e-11
 
 
 def measured(errors: list[float]) -> float:
-    """Slope of log error over log steps at the three finest grids above round-off."""
-    above = [
-        (math.log(steps), math.log(error)) for steps, error in zip(STEPS, errors, strict=True) if error > ROUND_OFF
-    ]
+    """Slope of log error over log steps at the three finest grids above round-off, at two where there are more."""
+    steps_of = MORE_STEPS[: len(errors)]
+    above = [(math.log(n), math.log(error)) for n, error in zip(steps_of, errors, strict=True) if error > ROUND_OFF]
     assert len(above) >= 3, f"errors {errors} are round-off"
-    steps, error = zip(*above[-3:], strict=True)
+    steps, error = zip(*above[-3 if len(errors) == len(STEPS) else -2 :], strict=True)
     return -float(np.polyfit(steps, error, 1)[0])
+
+
+def started(sampler: Sampler, errors: list[float]) -> None:
+    """Order of a chain with its own start: the declared one, or at least `started_order` where only the start is worse.
+
+    Then early and late errors weigh by turns and may cancel at one grid, so the slope is taken over all.
+    """
+    if sampler.started_order in (None, sampler.order):
+        assert measured(errors) == pytest.approx(sampler.order, abs=0.3), errors
+        return
+    largest = errors.index(max(errors))
+    refined = math.log(MORE_STEPS[len(errors) - 1] / MORE_STEPS[largest])
+    assert math.log(errors[largest] / errors[-1]) / refined > sampler.started_order - 0.3, errors
+
+
+def steps_for(sampler: Sampler) -> tuple[int, ...]:
+    return MORE_STEPS if (sampler.order or 0) > 3 else STEPS
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -50,15 +67,15 @@ def test_order_of_convergence(name: str, path: str) -> None:
     sampler = INSTANCES[name].on(process)
     if sampler.order is None:
         pytest.skip("declares no order")
-    grids = [process.at(torch.linspace(0.8, 0.3, steps + 1, dtype=torch.float64)) for steps in STEPS]
+    grids = [process.at(torch.linspace(0.8, 0.3, steps + 1, dtype=torch.float64)) for steps in steps_for(sampler)]
     if sampler.stochastic:
-        measurements = {"law": [law_error(sampler, grid) for grid in grids]}
+        measurements = {"exact start": [law_error(sampler, grid) for grid in grids]}
     else:
         warm = [state_error(sampler, grid) for grid in grids]
         exact = [state_error(sampler, grid, exact_steps=sampler.order - 1) for grid in grids]
         measurements = {"own start": warm, "exact start": exact}
-    for errors in measurements.values():
-        assert measured(errors) == pytest.approx(sampler.order, abs=0.3), measurements
+        started(sampler, warm)
+    assert measured(measurements["exact start"]) == pytest.approx(sampler.order, abs=0.3), measurements
 
 
 @pytest.mark.parametrize("name", [name for name, kind in INSTANCES.items() if not kind.declared.stochastic])
@@ -84,4 +101,4 @@ def test_order_on_a_mixture_s_recorded_flow(name: str, scale: str) -> None:
         return float((final.x / grid[-1].alpha - x[end]).abs().max())
 
     errors = [error(steps) for steps in STEPS]
-    assert measured(errors) == pytest.approx(sampler.order, abs=0.3), errors
+    started(sampler, errors)

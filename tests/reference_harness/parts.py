@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +12,8 @@ from logsnr import betas
 from logsnr.data.toys import Mixture, mixture
 from logsnr.denoiser import Clipped, Denoiser, Model, index_label
 from logsnr.draws import Draws
-from logsnr.level import Level
+from logsnr.kernels import Floored, Rule, floored, large, learned_range, small
+from logsnr.level import Level, over
 from logsnr.loss import Loss
 from logsnr.objectives import WEIGHTS, Matching, TimeLaw
 from logsnr.objectives.times import Times
@@ -27,7 +31,30 @@ DTYPES = {"f64": torch.float64, "f32": torch.float32}
 # get_named_beta_schedule of Improved DDPM
 IDDPM_BETAS = {"linear": betas.scaled_linear, "cosine": betas.cosine}
 
-LEARNED = "learned variance: comes with Improved DDPM"
+
+def range_channel(x: Tensor, label: Tensor) -> Tensor:
+    """The recordings' spread for LEARNED_RANGE: sin(Σ_c x + t/1000 + c/2), c the channel and t the integer label."""
+    channel = torch.arange(x.shape[1], dtype=x.dtype).reshape(-1, *(1,) * (x.ndim - 2))
+    return torch.sin(x.sum(1, keepdim=True) + over(label, x) / 1000 + 0.5 * channel)
+
+
+SPREADS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "LEARNED_RANGE": range_channel,
+    "LEARNED": lambda x, label: range_channel(x, label) - 4,  # the log variance itself
+}
+
+# what the names of Improved DDPM stand for; LEARNED, a log variance from the network, is no rule of the library
+RULES = {
+    "FIXED_SMALL": small,
+    "FIXED_LARGE": large,
+    "LEARNED_RANGE": learned_range,
+    "LEARNED": Rule(lambda prediction, lower, upper: prediction.spread, spread=True),
+}
+
+
+def rule_on(grid: Level, variance: str) -> Floored:
+    """The rule of that name with the floor of `grid`."""
+    return Floored(RULES[variance], floored("small", grid).floor_log_var)
 
 
 def law(reference: Reference) -> Mixture:
@@ -71,21 +98,26 @@ def descending(path: Path, index: Tensor) -> Level:
 
 
 class StandIn(nn.Module):
-    """The recordings' network: exact answers for `law`, read at an integer label, made in float64 and then cast."""
+    """The recordings' network: exact answers for `law`, read at an integer label, made in float64 and then cast.
 
-    def __init__(self, law: Mixture, path: Path, target: Target) -> None:
+    variance: of the network's second half, a key of `SPREADS`, else there is none.
+    """
+
+    def __init__(self, law: Mixture, path: Path, target: Target, variance: str = "") -> None:
         super().__init__()
-        self.law, self.path, self.target = law, path, target
+        self.law, self.path, self.target, self.spread = law, path, target, SPREADS.get(variance)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         assert torch.equal(label, label.round()), "a table's own levels have integer labels"
         level = knots(self.path, label)[0]
-        return Oracle(self.law)(x.double(), level).along(self.target(level)).to(x.dtype)
+        value = Oracle(self.law)(x.double(), level).along(self.target(level)).to(x.dtype)
+        return value if self.spread is None else torch.cat([value, self.spread(x.double(), label).to(x.dtype)], dim=1)
 
 
-def model(law: Mixture, path: Path, target: Target, *, clip: bool = False) -> Model:
+def model(law: Mixture, path: Path, target: Target, *, clip: bool = False, variance: str = "") -> Model:
     """The stand-in network as the library holds a network; `clip` holds x̂0 in [−1, 1]."""
-    denoiser = Denoiser(StandIn(law, path, target), path, target, label=index_label)
+    network = StandIn(law, path, target, variance)
+    denoiser = Denoiser(network, path, target, label=index_label, spread=variance in SPREADS)
     return Clipped(denoiser, -1.0, 1.0) if clip else denoiser
 
 
@@ -133,9 +165,11 @@ class Tape:
         return self.eps.to(like)
 
 
-def matching(path: Path, model: Model, x0: Tensor, eps: Tensor, t: Tensor, weight: str = "simple") -> Loss:
+def matching(
+    path: Path, model: Model, x0: Tensor, eps: Tensor, t: Tensor, weight: str = "simple", **options: float
+) -> Loss:
     """The library's objective with recorded times and noise; its loss is a mean over dimensions."""
-    return Matching(path, WEIGHTS[weight], Recorded(t))(model, x0, Tape(eps))
+    return Matching(path, partial(WEIGHTS[weight], **options), Recorded(t))(model, x0, Tape(eps))
 
 
 def dims(x: Tensor) -> int:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from logsnr.denoiser import Clipped
-from logsnr.kernels import floored, named_rule, posterior_coefficients, reverse
+from logsnr.kernels import posterior_coefficients, reverse, small
 from logsnr.level import Level
 from logsnr.path import Path
 from logsnr.prediction import Direction, Target, eps, x0
 
-from .parts import DTYPES, IDDPM_BETAS, LEARNED, knots, law, length, model, table, whole
+from .parts import DTYPES, IDDPM_BETAS, knots, law, length, model, rule_on, table, whole
 from .reference import Reference
 
 
@@ -34,14 +34,11 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "PREVIOUS_X": previous_x,
 }
 
-VARIANCES = {"FIXED_SMALL": "small", "FIXED_LARGE": "large"}
-
 
 def p_mean_variance(reference: Reference) -> None:
     """Improved DDPM's p_mean_variance: `<precision>_<MEAN>_<VAR>_clip<0|1>_<what>`."""
     path = table(IDDPM_BETAS["linear"](reference.number("T")))
     index = reference.read("t")
-    reference.leave(r"f\d\d_[A-Z_]+_LEARNED(_RANGE)?_clip\d_(log_)?variance", LEARNED)
     pattern = r"((f\d\d)_(EPSILON|START_X|PREVIOUS_X)_(FIXED_SMALL|FIXED_LARGE|LEARNED_RANGE|LEARNED)_clip(\d))_mean"
     for match in reference.keys(pattern):
         values = kernel(reference, path, index, DTYPES[match[2]], match[3], match[4], clip=match[5] == "1")
@@ -61,18 +58,19 @@ def tolerance(precision: str, mean: str, what: str) -> float:
 def kernel(
     reference: Reference, path: Path, index: Tensor, dtype: torch.dtype, mean: str, variance: str, *, clip: bool
 ) -> dict[str, Tensor]:
-    """Mean, x̂0 and, of a fixed variance, both of its recorded forms."""
+    """Mean, x̂0 and both recorded forms of the variance."""
     t, s = knots(path, index)
     x = reference.read("x_t", dtype)
-    raw = model(law(reference), path, TARGETS[mean](path))
+    raw = model(law(reference), path, TARGETS[mean](path), variance=variance)
     prediction = (Clipped(raw, -1.0, 1.0) if clip else raw)(x, t)
-    rule = floored(VARIANCES.get(variance, "small"), whole(path))
+    rule = rule_on(whole(path), variance)
     # the original takes a network's x_{t−1} as the mean even where it clips the x̂0 that the mean implies
     p = reverse(raw(x, t) if mean == "PREVIOUS_X" else prediction, s, rule)
-    values = {"mean": p.mean, "pred_xstart": prediction.x0}
-    if variance in VARIANCES:
-        values["log_variance"] = p.log_var.expand_as(x)
-        # at t = 0 the original's small pair is inconsistent: variance 0, but the logarithm of the floor
-        exact = named_rule("small")(prediction, t, s) if variance == "FIXED_SMALL" else p.log_var
-        values["variance"] = exact.exp().expand_as(x)
-    return values
+    # at t = 0 the original's small pair is inconsistent: variance 0, but the logarithm of the floor
+    exact = small(prediction, t, s) if variance == "FIXED_SMALL" else p.log_var
+    return {
+        "mean": p.mean,
+        "pred_xstart": prediction.x0,
+        "log_variance": p.log_var.expand_as(x),
+        "variance": exact.exp().expand_as(x),
+    }

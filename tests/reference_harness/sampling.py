@@ -9,7 +9,7 @@ from logsnr.samplers import DDIM, Ancestral
 
 from .parts import (
     DTYPES,
-    LEARNED,
+    RULES,
     descending,
     every_knot,
     law,
@@ -24,7 +24,14 @@ from .parts import (
 )
 from .reference import Reference
 from .respace import index_set
-from .reverse import TARGETS, VARIANCES
+from .reverse import TARGETS
+
+
+def ancestral_by(variance: str) -> Ancestral:
+    """The ancestral sampler with a rule by its name in Improved DDPM."""
+    sampler = Ancestral()
+    sampler.rule = RULES[variance]
+    return sampler
 
 
 def iddpm(reference: Reference) -> None:
@@ -32,14 +39,16 @@ def iddpm(reference: Reference) -> None:
     path = table(reference.read("betas"))
     assert reference.number("T") == length(path)
     grid, density = whole(path), law(reference)
-    reference.leave(r"f\d\d_p_sample_[A-Z_]+_LEARNED(_RANGE)?_clip\d_traj", LEARNED)
-    ancestral = r"(f\d\d)_p_sample_(EPSILON|START_X|PREVIOUS_X)_(FIXED_SMALL|FIXED_LARGE)_clip(\d)_traj"
+    ancestral = (
+        r"(f\d\d)_p_sample_(EPSILON|START_X|PREVIOUS_X)_(FIXED_SMALL|FIXED_LARGE|LEARNED_RANGE|LEARNED)_clip(\d)_traj"
+    )
     implicit = r"(f\d\d)_ddim(_)eta([\d.]+)_clip(\d)_traj"
     for match in [*reference.keys(ancestral), *reference.keys(implicit)]:
         precision, target, option, clip = match.groups()
         noise, x = (reference.read(key, DTYPES[precision]) for key in ("noise", "x_T"))
-        sampler = DDIM(eta=float(option)) if target == "_" else Ancestral(VARIANCES[option])
-        stand_in = model(density, path, TARGETS.get(target, TARGETS["EPSILON"])(path), clip=clip == "1")
+        sampler = DDIM(eta=float(option)) if target == "_" else ancestral_by(option)
+        target_of = TARGETS.get(target, TARGETS["EPSILON"])
+        stand_in = model(density, path, target_of(path), clip=clip == "1", variance=option)
         trajectory = states(walk(sampler, stand_in, x, grid, tape(noise)))
         kept = len(reference.recorded(match[0]))
         reference.check(match[0], trajectory[-kept:], 1e-10 if precision == "f64" else 1e-5)
@@ -62,15 +71,14 @@ def encode(reference: Reference) -> None:
 def iddpm_respaced(reference: Reference) -> None:
     """SpacedDiffusion: final samples, `f64_<spec>_<VAR>_p_sample` and `f64_<spec>_ddim_eta<η>`, x̂0 clipped."""
     path, density = table(reference.read("base_betas")), law(reference)
-    stand_in = model(density, path, eps, clip=True)
-    reference.leave(r"f\d\d_.+_LEARNED(_RANGE)?_p_sample", LEARNED)
     for noise_key in reference.keys(r"noise_(.+)"):
         spec = noise_key[1]
         levels = descending(path, index_set(length(path), spec))
-        kinds = r"(?:(FIXED_SMALL|FIXED_LARGE)_p_sample|ddim_eta([\d.]+))"
+        kinds = r"(?:(FIXED_SMALL|FIXED_LARGE|LEARNED_RANGE|LEARNED)_p_sample|ddim_eta([\d.]+))"
         for match in reference.keys(rf"(f\d\d)_{re.escape(spec)}_{kinds}"):
             precision, variance, eta = match.groups()
             noise, x = (reference.read(key, DTYPES[precision]) for key in (noise_key[0], "x_T"))
-            sampler = Ancestral(VARIANCES[variance]) if variance else DDIM(eta=float(eta))
+            sampler = ancestral_by(variance) if variance else DDIM(eta=float(eta))
+            stand_in = model(density, path, eps, clip=True, variance=variance or "")
             value = walk(sampler, stand_in, x, levels, tape(noise))[-1].x
             reference.check(match[0], value, 1e-10 if precision == "f64" else 1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ from .reference import OWN_FOLDER, Reference, files
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.stem)
-def test_recorded_numbers(path: Path, ledger: list[Reference]) -> None:
+def test_recorded_numbers(path: Path, ledger: Callable[[Reference], None]) -> None:
     reference, adapter = Reference(path), adapter_for(path.stem)
-    ledger.append(reference)
+    ledger(reference)
     if adapter is None:
         reference.has_adapter = False
         pytest.skip("not covered: no adapter")

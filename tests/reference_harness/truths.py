@@ -20,13 +20,14 @@ from logsnr.kernels import Normal
 from logsnr.level import Level, clean
 from logsnr.likelihood import bound
 from logsnr.loss import bits_per_dim
+from logsnr.objectives import VDM, WEIGHTS, Setting
 from logsnr.oracles import Oracle
 from logsnr.path import Path
 from logsnr.samplers import DDIM, prior, simulate
 from logsnr.scales import ve, vp
 from logsnr.schedules import Linear, geometric
 
-from .parts import dims, every_knot, law, length, matching, silence, table
+from .parts import Recorded, dims, every_knot, law, length, matching, silence, table
 from .reference import Reference
 
 
@@ -168,6 +169,8 @@ def vdm_single_gaussian(reference: Reference) -> None:
         for steps in reference.read("T").tolist()
     ]
     reference.check("loss_diff_T", torch.stack(sums), 1e-9)
+    trained = torch.stack([as_loss(path, density, steps) for steps in reference.read("T").tolist()])
+    reference.fact("loss_diff_T as a loss", trained, reference.recorded("loss_diff_T"), 1e-9)
     reference.check("kl_prior_expected", prior_term(path, path.grid(2, end="lowest"), density), 1e-9)
     reference.check("loss_curve_continuous", 0.5 * matched(path, density, reference.read("t_grid"), "likelihood"), 1e-9)
     nodes, weights = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(200))
@@ -179,6 +182,14 @@ def vdm_single_gaussian(reference: Reference) -> None:
     reference.check("entropy_nats", entropy, 1e-9)
     # −log q(x|z0) by Bayes
     reference.check("recon_exact_posterior_nats", entropy - information(density, path.lowest), 1e-9)
+
+
+def as_loss(path: Path, law: Mixture, steps: int) -> Tensor:
+    """The expected diffusion term of VDM's objective in T steps, ()."""
+    x0, eps = two_points(law)
+    t = ((torch.arange(steps).double() + 0.5) / steps).repeat_interleave(len(x0))
+    objective = VDM(Setting(path, WEIGHTS["simple"], Recorded(t), "small", None), steps)
+    return objective.diffusion(Oracle(law), x0.repeat(steps, 1), t, eps.repeat(steps, 1)).mean()
 
 
 def information(law: Mixture, level: Level) -> Tensor:

@@ -19,7 +19,7 @@ from logsnr.loss import bits_per_dim
 from logsnr.path import Path
 from logsnr.prediction import Prediction, eps, x0
 
-from .parts import DTYPES, IDDPM_BETAS, LEARNED, dims, knots, law, length, model, table, whole
+from .parts import DTYPES, IDDPM_BETAS, dims, knots, law, length, model, rule_on, table, whole
 from .reference import Reference
 from .reverse import TARGETS, previous_x
 
@@ -140,20 +140,17 @@ def calc_bpd(reference: Reference) -> None:
     """calc_bpd_loop: every term of the bound at recorded noise, columns in descending t, with the tanh decoder."""
     path = table(reference.read("betas"))
     assert reference.number("T") == length(path)
-    reference.leave(r"f\d\d_[A-Z_]+_LEARNED(_RANGE)?_clip\d_(total_bpd|vb)", LEARNED)
     pattern = r"((f\d\d)_(EPSILON|START_X|PREVIOUS_X)_(FIXED_SMALL|FIXED_LARGE|LEARNED|LEARNED_RANGE)_clip(\d))_vb"
     for match in reference.keys(pattern):
         data, noise = (reference.read(key, DTYPES[match[2]]) for key in ("x_start", "noise"))
-        stand_in = model(law(reference), path, TARGETS[match[3]](path), clip=match[5] == "1")
-        variance = "large" if match[4] == "FIXED_LARGE" else "small"
+        stand_in = model(law(reference), path, TARGETS[match[3]](path), clip=match[5] == "1", variance=match[4])
+        grid = whole(path)
         decoder = discretised_gaussian(PIXELS, tanh_log_mass)
-        terms = bound(whole(path), path.prior_std, variance, decoder)
-        check_terms(reference, match[1], terms, stand_in, data, noise, learned="LEARNED" in match[4])
+        terms = Bound(grid, path.prior_std, rule_on(grid, match[4]), decoder)
+        check_terms(reference, match[1], terms, stand_in, data, noise)
 
 
-def check_terms(
-    reference: Reference, key: str, terms: Bound, model: Model, data: Tensor, noise: Tensor, *, learned: bool
-) -> None:
+def check_terms(reference: Reference, key: str, terms: Bound, model: Model, data: Tensor, noise: Tensor) -> None:
     """All columns at once: step-major batches of S · B examples."""
     tolerance = 1e-10 if key.startswith("f64") else 1e-5
     floor, shape = rounding(data.dtype), noise.shape[:2]
@@ -162,9 +159,8 @@ def check_terms(
     vb = bits_per_dim(terms.term(model, every, eps, step), dims(data)).reshape(shape).T
     prior = bits_per_dim(terms.prior(data), dims(data))
     reference.check(f"{key}_prior_bpd", prior, tolerance, floor=floor)
-    if not learned:
-        reference.check(f"{key}_vb", vb, tolerance, floor=floor)
-        reference.check(f"{key}_total_bpd", prior + vb.sum(1), tolerance, floor=terms.steps * floor)
+    reference.check(f"{key}_vb", vb, tolerance, floor=floor)
+    reference.check(f"{key}_total_bpd", prior + vb.sum(1), tolerance, floor=terms.steps * floor)
     t = terms.grid[step]
     prediction = model(t.perturb(every, eps), t)
     # "mse" is of an ε re-derived from the clipped x̂0, which is what a clipped prediction's ε̂ is

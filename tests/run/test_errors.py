@@ -38,7 +38,7 @@ def one_line(result: tuple[int, str, str], *culprits: str, status: int = 2) -> N
          ("beta_6", "larger T")),
         (["train", "ddpm", "--set", "schedule.name=cosin"], ("cosin", "cosine")),
         (["train", "ddpm", "--set", "target=noise"], ("noise", "eps")),
-        (["train", "ddpm", "--set", "sample.sampler.name=euler"], ("euler", "ddim")),
+        (["train", "ddpm", "--set", "sample.sampler.name=eular"], ("eular", "ddim")),
         (["train", "ddpm", "--set", "sample.steps=1001"], ("1001", "1000")),
         (["train", "ddpm", "--set", "train.steps=-3"], ("train.steps", "-3")),
         (["train", "ddpm", "--network", "huge"], ("huge", "small")),

@@ -11,7 +11,7 @@ on the training split (floats are standardised, integers are levels), which a ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,3 +132,6 @@ class Conditions:
         """The inverse of :meth:`to_dict`; an empty record is an unconditional run."""
         transforms = {name: Transform.from_dict(record[name]) if record.get(name) else None for name in CONDITIONS[1:]}
         return cls(tuple(record.get("classes", ())), tuple(record.get("counts", ())), **transforms)
+
+
+NO_CONDITIONS = Conditions()

@@ -1,5 +1,7 @@
 """Likelihoods and their bounds, in nats for each example."""
 
+from logsnr.likelihood.bound import BOUNDS as BOUNDS
 from logsnr.likelihood.bound import Bound as Bound
+from logsnr.likelihood.bound import Estimator as Estimator
 from logsnr.likelihood.bound import bound as bound
 from logsnr.likelihood.bound import bound_for as bound_for

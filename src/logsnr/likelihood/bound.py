@@ -11,18 +11,24 @@ uniformly (a mean *without* the factor T is the classic error).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from logsnr.data.transform import Lattice
-from logsnr.decoders import Decoder, discretised_gaussian, gaussian_density
+from logsnr.decoders import Decoder
 from logsnr.denoiser import Model
 from logsnr.draws import Draws
-from logsnr.kernels import Floored, Normal, Rule, floored, named_rule, posterior, reverse
-from logsnr.level import Level, over
+from logsnr.kernels import Floored, Rule, floored, prior_kl
+from logsnr.level import Level
 from logsnr.loss import Loss
+from logsnr.objectives import VDM, Objective, Setting, Uniform
+from logsnr.objectives.weights import simple
+from logsnr.path import Path
+from logsnr.terms import last_step, step_nats
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Bound:
 
     grid: Level
     prior_std: float
-    rule: Rule
+    rule: Rule | Floored
     decoder: Decoder
 
     @property
@@ -41,20 +47,21 @@ class Bound:
 
     def prior(self, x0: Tensor) -> Tensor:
         """KL(q(x_1|x0) ‖ N(0, prior_std² I)) in nats, (B,) (F5)."""
-        top = self.grid[0]
-        noised = Normal(over(top.alpha, x0) * x0, over(2 * top.log_sigma, x0))
-        log_var = torch.full_like(noised.log_var, self.prior_std).log() * 2
-        return noised.kl(Normal(torch.zeros_like(x0), log_var))
+        return prior_kl(x0, self.grid[0], self.prior_std)
 
     def term(self, model: Model, x0: Tensor, eps: Tensor, step: Tensor, **condition: Tensor) -> Tensor:
         """The term of step `step`, (B,) in 0 … S − 1 counted from the noise end, in nats, (B,)."""
         t, s = self.grid[step], self.grid[step + 1]
-        x = t.perturb(x0, eps)
-        prediction = model(x, t, **condition)
-        p, q = reverse(prediction, s, self.rule), posterior(x, x0, t, s)
-        last = torch.isneginf(s.gamma).to(x.device)
-        # into the clean level the posterior is a point, of infinite KL: the decoder's term stands in its place
-        return torch.where(last, -self.decoder(x0, p), q.kl(p))
+        return step_nats(model(t.perturb(x0, eps), t, **condition), x0, s, self.rule, self.decoder)
+
+    def curve(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Tensor:
+        """Every term once, each with its own noise: (B, S) in nats, from the noise end; the last is the decoder's (I6).
+
+        The bound is `prior` plus their sum. S evaluations of the model an example.
+        """
+        steps = [torch.full((len(x0),), i) for i in range(self.steps)]
+        terms = [self.term(model, x0, draws.normal(f"eps/{int(i[0])}", x0), i, **condition) for i in steps]
+        return torch.stack(terms, dim=1)
 
     def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
         """Prior + reconstruction + one drawn diffusion term divided by its probability, unbiased for each example.
@@ -81,13 +88,39 @@ def bound(grid: Level, prior_std: float, variance: str, decoder: Decoder) -> Bou
 
 
 def bound_for(grid: Level, prior_std: float, variance: str, lattice: Lattice | None) -> Bound:
-    """The bound with the decoder that the data asks for.
+    """The bound with the decoder that the data asks for (`terms.last_step`)."""
+    return Bound(grid, prior_std, *last_step(grid, variance, lattice))
 
-    Discrete data: the discretised Gaussian with DDPM's floor as its variance. Continuous data: the density, whose
-    variance is σ²/α² of the last finite level, what x_t leaves open of x0; DDPM's floor shrinks with the step and
-    would make the bound grow as the grid is refined.
-    """
-    if lattice is not None:
-        return bound(grid, prior_std, variance, discretised_gaussian(lattice))
-    last = grid[~torch.isneginf(grid.gamma)][-1]
-    return Bound(grid, prior_std, Floored(named_rule(variance), last.gamma), gaussian_density)
+
+class Estimator(Protocol):
+    """A bound on −log p(x0) that can be estimated without bias for each example, in nats, part by part."""
+
+    def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
+        """x0: (B, *) in model units."""
+        ...
+
+
+@dataclass(frozen=True)
+class LossBound:
+    """An objective in nats that is itself a bound."""
+
+    objective: Objective
+
+    def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
+        """x0: (B, *) in model units."""
+        loss: Loss = self.objective(model, x0, draws, **condition)
+        return loss
+
+
+def chain(path: Path, variance: str, lattice: Lattice | None, steps: int | None = None) -> Bound:
+    """The bound of `steps` steps that end clean: all T of a table, else 1000, unless told otherwise."""
+    return bound_for(path.grid(steps or path.schedule.steps or 1000), path.prior_std, variance, lattice)
+
+
+def vdm(path: Path, variance: str, lattice: Lattice | None, steps: int | None = None) -> LossBound:
+    """VDM's bound, in `steps` steps or continuous time, with its own decoder at the lowest level."""
+    setting = Setting(path, simple, Uniform(path.schedule), variance, lattice)
+    return LossBound(VDM(setting, steps, unit="nats"))
+
+
+BOUNDS: dict[str, Callable[..., Estimator]] = {"chain": chain, "vdm": vdm}

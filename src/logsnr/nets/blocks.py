@@ -6,15 +6,12 @@ between its first and last convolution, and gradients reach every block at full 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Linear, SiLU, at_least_float32, convolution, group_norm, over, zeroed
-
-Direction = Literal["down", "up"]
+from .layers import Linear, SiLU, at_least_float32, convolution, group_norm, over, whole_tiles, zeroed
+from .resample import RESAMPLERS, Blur, Direction
 
 
 class Chain(nn.ModuleList):
@@ -26,32 +23,25 @@ class Chain(nn.ModuleList):
         return x
 
 
-class Resample(nn.Module):
-    """Halve each side by averaging, or double it by repetition; without parameters."""
-
-    def __init__(self, rank: int, direction: Direction | None) -> None:
-        super().__init__()
-        self.rank = rank
-        self.direction = direction
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.direction is None:
-            return x
-        if self.direction == "up":
-            return F.interpolate(x, scale_factor=2.0, mode="nearest")
-        return (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[self.rank - 1](x, 2)
-
-
 class ConvResample(nn.Module):
-    """DDPM's change of resolution: a convolution of stride 2 down, repetition and a convolution up."""
+    """A change of resolution with a convolution: DDPM's ("box"), or Score SDE's with the filter of NCSN++ ("fir").
 
-    def __init__(self, rank: int, channels: int, direction: Direction) -> None:
+    Up: repeated or interpolated, then convolved. Down: a convolution of stride 2, of the blurred features for "fir".
+    """
+
+    def __init__(
+        self, rank: int, in_channels: int, out_channels: int, direction: Direction, *, kind: str = "box"
+    ) -> None:
         super().__init__()
-        down = direction == "down"
-        self.resample = Resample(rank, None if down else "up")
-        self.conv = convolution(rank, channels, channels, stride=2 if down else 1)
+        stride, padding = (2, 1) if direction == "down" else (1, 1)
+        self.resample: nn.Module = nn.Identity()
+        if direction == "up":
+            self.resample = RESAMPLERS[kind](rank, "up")
+        elif kind == "fir":
+            self.resample, padding = Blur(rank), 0
+        self.conv = convolution(rank, in_channels, out_channels, stride=stride, padding=padding)
 
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+    def forward(self, x: Tensor, e: Tensor | None = None) -> Tensor:
         return self.conv(self.resample(x))
 
 
@@ -60,7 +50,8 @@ class ResBlock(nn.Module):
 
     Without `scale_shift` the embedding is added before norm₂ (Ho et al. 2020, appendix B); with it, it scales
     and shifts what comes out of norm₂, norm₂(h)(1 + s) + b (Nichol & Dhariwal 2021). `resample` changes the
-    resolution inside both branches (BigGAN's blocks, as in Dhariwal & Nichol 2021).
+    resolution inside both branches (BigGAN's blocks, as in Dhariwal & Nichol 2021). The sum is multiplied by `gain`:
+    1/√2 keeps the variance of two equal branches (Score SDE, appendix H).
     """
 
     def __init__(
@@ -72,12 +63,13 @@ class ResBlock(nn.Module):
         embedding: int,
         dropout: float = 0.0,
         scale_shift: bool = False,
-        resample: Direction | None = None,
+        resample: nn.Module | None = None,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
-        self.scale_shift = scale_shift
+        self.scale_shift, self.gain = scale_shift, gain
         self.silu = SiLU()
-        self.resample = Resample(rank, resample)
+        self.resample = nn.Identity() if resample is None else resample
         self.norm1 = group_norm(in_channels)
         self.conv1 = convolution(rank, in_channels, out_channels)
         self.embed = Linear(embedding, out_channels * (2 if scale_shift else 1))
@@ -95,7 +87,8 @@ class ResBlock(nn.Module):
             h = self.norm2(h) * (1 + scale) + shift
         else:
             h = self.norm2(h + e)
-        return self.shortcut(self.resample(x)) + self.conv2(self.dropout(self.silu(h)))
+        y = self.shortcut(self.resample(x)) + self.conv2(self.dropout(self.silu(h)))
+        return y if self.gain == 1 else self.gain * y
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -106,20 +99,39 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(logits, dim=-1).to(v.dtype) @ v
 
 
-class Attention(nn.Module):
-    """x + W softmax(q kᵀ/√d) v over all positions, with q, k, v linear in norm(x) (Vaswani et al. 2017)."""
+def _attend_by_tiles(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`_attend` with every matrix padded with zeros to whole tiles, as in `Linear` and for the same reason."""
+    tokens, features = q.shape[-2:]
+    logits = whole_tiles(q * features**-0.5) @ whole_tiles(k).transpose(-1, -2)
+    weights = torch.softmax(at_least_float32(logits[..., :tokens, :tokens]), dim=-1).to(v.dtype)
+    return (whole_tiles(weights) @ whole_tiles(v))[..., :tokens, :features]
 
-    def __init__(self, channels: int, heads: int) -> None:
+
+def mix(qkv: Tensor, heads: int, *, training: bool) -> Tensor:
+    """(B, N, 3C) queries, keys and values of N tokens to the (B, N, C) that `heads` heads of attention make of them."""
+    q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    attend = _attend if training or qkv.device.type != "cpu" else _attend_by_tiles
+    return attend(q, k, v).transpose(1, 2).flatten(2)
+
+
+def heads_of(channels: int, heads: int) -> int:
+    """`heads`; ValueError if they do not divide the channels."""
+    if heads < 1 or channels % heads:
+        raise ValueError(f"heads must divide the channels; got {heads} heads, {channels} channels")
+    return heads
+
+
+class Attention(nn.Module):
+    """gain (x + W softmax(q kᵀ/√d) v) over all positions, with q, k, v linear in norm(x) (Vaswani et al. 2017)."""
+
+    def __init__(self, channels: int, heads: int, *, gain: float = 1.0) -> None:
         super().__init__()
-        if channels % heads:
-            raise ValueError(f"heads must divide the channels; got {heads} heads, {channels} channels")
-        self.heads = heads
+        self.heads, self.gain = heads_of(channels, heads), gain
         self.norm = group_norm(channels)
         self.qkv = Linear(channels, 3 * channels)
         self.out = zeroed(Linear(channels, channels))
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        tokens = self.norm(x).flatten(2).transpose(1, 2)
-        q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        h = _attend(q, k, v).transpose(1, 2).flatten(2)
-        return x + self.out(h).transpose(1, 2).reshape(x.shape)
+        h = mix(self.qkv(self.norm(x).flatten(2).transpose(1, 2)), self.heads, training=self.training)
+        y = x + self.out(h).transpose(1, 2).reshape(x.shape)
+        return y if self.gain == 1 else self.gain * y

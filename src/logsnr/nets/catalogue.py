@@ -5,8 +5,9 @@
 
 A network of one's own takes one line, `NETWORKS["mine"] = Mine`, where `Mine(shape, *, num_classes,
 out_channels, **options)` is a module called as `network(x, label, **condition)`; then `build("mine", shape)`
-works, and a named size of it is one more entry of `SIZES`. One that has a parameter `vector_features` takes vectors too
-(`Conditioning` does the work); condition images are concatenated to the input of any network.
+works, and a named size of it is one more entry of `SIZES`. Condition images are concatenated to the
+input of any network, and so are vectors, as constant channels, unless it has a parameter `vector_features` and does
+better with them (`Conditioning`).
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ from typing import Any
 from torch import nn
 
 from .concatenated import Concatenated
+from .dit import DiT
+from .energy import Energy
 from .mlp import MLP
+from .ncsnpp import NCSNpp
+from .refinenet import RefineNet
 from .sizes import SIZES
 from .unet import UNet
+from .vdm_unet import VDMUNet
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "mlp": MLP}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "mlp": MLP, "vdm_unet": VDMUNet}
+NETWORKS |= {"ncsnpp": NCSNpp, "refinenet": RefineNet, "dit": DiT}
+
+# What stands between a network's own output and the world; "energy" answers with the gradient of one number.
+OUTPUTS: dict[str, Callable[[nn.Module], nn.Module]] = {"energy": Energy}
 
 
 def default_size(shape: Sequence[int]) -> str:
@@ -41,6 +51,7 @@ def configure(
     vector_features: int = 0,
     condition_channels: int = 0,
     out_channels: int | None = None,
+    output: str | None = None,
     **overrides: Any,
 ) -> dict[str, Any]:
     """The complete configuration of a network as a JSON-able record.
@@ -52,6 +63,7 @@ def configure(
         vector_features: F of the vectors that condition it, 0 for none.
         condition_channels: C' of the images that condition it, 0 for none.
         out_channels: D or C unless given; a learned variance doubles it.
+        output: a key of `OUTPUTS`, or None for the network's own.
         overrides: options of the named size to change.
 
     Raises:
@@ -69,13 +81,13 @@ def configure(
         options = {"network": name}
     else:
         raise ValueError(f"unknown network {name!r}; known: {', '.join([*SIZES, *NETWORKS])}")
-    able = [kind for kind, network in NETWORKS.items() if "vector_features" in signature(network).parameters]
-    if vector_features and options["network"] not in able:
-        raise ValueError(f"network {options['network']!r} takes no vectors; allowed: {', '.join(able)}")
+    if output is not None and output not in OUTPUTS:
+        raise ValueError(f"unknown output {output!r} of a network; known: {', '.join(OUTPUTS)}")
     beside = {"vector_features": vector_features, "condition_channels": condition_channels}
     return {
         **options,
         **overrides,
+        **({} if output is None else {"output": output}),
         **{key: size for key, size in beside.items() if size},
         "shape": list(shape),
         "num_classes": num_classes,
@@ -86,13 +98,16 @@ def configure(
 def construct(config: Mapping[str, Any]) -> nn.Module:
     """The network, with fresh weights, that `configure` described."""
     options = dict(config)
-    kind = options.pop("network", None)
+    kind, output = options.pop("network", None), options.pop("output", None)
     if kind not in NETWORKS:
         raise ValueError(f"unknown network {kind!r}; known: {', '.join(NETWORKS)}")
-    channels, shape = options.pop("condition_channels", 0), list(options.pop("shape"))
-    if not channels:
-        return NETWORKS[kind](shape, **options)
-    return Concatenated(NETWORKS[kind]([shape[0] + channels + 1, *shape[1:]], **options), channels)
+    shape, channels, features = options.pop("shape"), options.pop("condition_channels", 0), 0
+    if "vector_features" not in signature(NETWORKS[kind]).parameters:
+        features = options.pop("vector_features", 0)
+    more = Concatenated.width(channels, features)
+    network = NETWORKS[kind]([shape[0] + more, *shape[1:]] if more else shape, **options)
+    network = Concatenated(network, channels, features) if more else network
+    return network if output is None else OUTPUTS[output](network)
 
 
 def build(

@@ -2,9 +2,10 @@
 
 A sample must not depend on its neighbours, to the last bit: the same row in another slot of a batch of the
 same width, beside other rows, gives the same float32 numbers on a CPU. Convolutions and normalisations keep that
-promise; two kernels do not, and have their own form here: the vectorised logistic function differs from the scalar
-one that finishes a run of elements whose length is no multiple of the vector (`SiLU`), and a matrix product adds up
-in another order in the rows and columns left over from its tiles, or where a row is not aligned (`Linear`).
+promise; two kernels do not, and have their own form here: a vectorised activation differs from the scalar one that
+finishes a run of elements whose length is no multiple of the vector (`SiLU`, `ELU`, `GELU`), and a matrix product
+adds up in another order in the rows and columns left over from its tiles, or where a row is not aligned (`Linear`,
+`whole_tiles`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Layer = TypeVar("Layer", bound=nn.Module)
+
+TILE = 16  # floats in a cache line
 
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -36,28 +39,65 @@ class SiLU(nn.Module):
         return (x / (1 + torch.exp(-at_least_float32(x)))).to(x.dtype)
 
 
+class ELU(nn.Module):
+    """x above zero, eˣ − 1 below (Clevert et al. 2016); in eval mode on a CPU by expm1, which has no scalar tail."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or x.device.type != "cpu":
+            return F.elu(x)
+        wide = at_least_float32(x)
+        return (wide.clamp(min=0) + torch.expm1(wide.clamp(max=0))).to(x.dtype)
+
+
+class GELU(nn.Module):
+    """½ x (1 + tanh(√(2/π) (x + 0.044715 x³))) (Hendrycks & Gimpel 2016); on a CPU in eval mode as it stands here."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or x.device.type != "cpu":
+            return F.gelu(x, approximate="tanh")
+        wide = at_least_float32(x)
+        inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * (wide * wide * wide))
+        return (0.5 * wide * (1 + torch.tanh(inner))).to(x.dtype)
+
+
 class Linear(nn.Linear):
     """x Wᵀ + b; in eval mode on a CPU padded with zeros to whole tiles, so that no row meets a kernel for remainders.
 
-    16 floats are a cache line: every row is then aligned, and the rows divide among threads without a rest.
+    Every row is then aligned, and the rows divide among threads without a rest.
     """
-
-    TILE = 16
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or x.device.type != "cpu":
             return F.linear(x, self.weight, self.bias)
         rows = x.reshape(-1, self.in_features)
-        more_rows, more_in, more_out = (-n % self.TILE for n in (len(rows), self.in_features, self.out_features))
+        more_rows, more_in, more_out = (-n % TILE for n in (len(rows), self.in_features, self.out_features))
         weight = F.pad(self.weight, (0, more_in, 0, more_out)) if more_in or more_out else self.weight
         bias = F.pad(self.bias, (0, more_out)) if more_out else self.bias
         y = F.linear(F.pad(rows, (0, more_in, 0, more_rows)) if more_in or more_rows else rows, weight, bias)
         return y[: len(rows), : self.out_features].reshape(*x.shape[:-1], self.out_features)
 
 
-def convolution(rank: int, in_channels: int, out_channels: int, *, width: int = 3, stride: int = 1) -> nn.Module:
+def whole_tiles(x: Tensor) -> Tensor:
+    """The matrices x (..., n, m) padded with zeros until both n and m are multiples of `TILE`."""
+    more = [-n % TILE for n in x.shape[-2:]]
+    return F.pad(x, (0, more[1], 0, more[0])) if any(more) else x
+
+
+def convolution(
+    rank: int,
+    in_channels: int,
+    out_channels: int,
+    *,
+    width: int = 3,
+    stride: int = 1,
+    dilation: int = 1,
+    padding: int | None = None,
+    bias: bool = True,
+) -> nn.Module:
     """A convolution over `rank` spatial axes, padded with zeros so that stride 1 keeps the size."""
-    return _CONVOLUTIONS[rank](in_channels, out_channels, width, stride=stride, padding=width // 2)
+    reach = dilation * (width // 2) if padding is None else padding
+    kind = _CONVOLUTIONS[rank]
+    return kind(in_channels, out_channels, width, stride=stride, padding=reach, dilation=dilation, bias=bias)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

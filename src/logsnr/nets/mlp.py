@@ -20,7 +20,8 @@ class Residual(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.silu = SiLU()
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        # over all features, as LayerNorm, whose third derivative (sliced matching of an energy) torch has wrong
+        self.norm = nn.GroupNorm(1, width, affine=False)
         self.embed = Linear(width, 2 * width)
         self.first = Linear(width, width)
         self.dropout = nn.Dropout(dropout)

@@ -8,17 +8,17 @@ coarsest level's factor and the output is cropped back, over one, two or three s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from .blocks import Attention, Chain, ConvResample, Direction, ResBlock
+from .blocks import Attention, Chain, ConvResample, ResBlock
 from .embeddings import Conditioning
-from .layers import SiLU, convolution, group_norm, margins, zeroed
+from .frame import framed, parse, rank_of, run
+from .layers import SiLU, convolution, group_norm, zeroed
+from .resample import Direction, Resample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +55,11 @@ class UNetOptions:
     @classmethod
     def parse(cls, options: dict[str, Any]) -> UNetOptions:
         """Options by name; ValueError with the known names for one that is unknown."""
-        known = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise ValueError(f"unknown option {name!r} of unet; known: {', '.join(known)}")
-        return cls(**options)
+        return parse(cls, "unet", options)
 
 
 class UNet(nn.Module):
-    """network(x, label, classes=None, vector=None): x (B, C, *spatial), label (B,) float, to (B, out_channels, *spatial).
+    """network(x, label, classes=None, vector=None): x (B, C, *spatial), label (B,), to (B, out_channels, *spatial).
 
     Args:
         shape: (C, *spatial) of one example, with one to three spatial axes. Only C and the rank bind: any
@@ -83,9 +79,7 @@ class UNet(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if not 2 <= len(shape) <= 4:
-            raise ValueError(f"a U-Net takes (C, *spatial) with 1 to 3 spatial axes; got shape {tuple(shape)}")
-        self.in_channels, self.rank = shape[0], len(shape) - 1
+        self.in_channels, self.rank = shape[0], rank_of(shape, "U-Net")
         self.options = options_ = UNetOptions.parse(options)
         width = options_.channels
         self.embedding = Conditioning(max(2, width), 4 * width, num_classes, vector_features)
@@ -141,10 +135,10 @@ class UNet(nn.Module):
 
     def _change(self, channels: int, direction: Direction) -> nn.Module:
         if self.options.resample == "conv":
-            return ConvResample(self.rank, channels, direction)
-        return self._residual(channels, channels, direction)
+            return ConvResample(self.rank, channels, channels, direction)
+        return self._residual(channels, channels, Resample(self.rank, direction))
 
-    def _residual(self, in_channels: int, out_channels: int, resample: Direction | None = None) -> ResBlock:
+    def _residual(self, in_channels: int, out_channels: int, resample: nn.Module | None = None) -> ResBlock:
         return ResBlock(
             in_channels,
             out_channels,
@@ -156,12 +150,8 @@ class UNet(nn.Module):
         )
 
     def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
-        if x.ndim != self.rank + 2 or x.shape[1] != self.in_channels:
-            wanted = f"(B, {self.in_channels}{', *' * self.rank})"
-            raise ValueError(f"this network takes x of shape {wanted}; got {tuple(x.shape)}")
-        sizes = x.shape[2:]
-        edges = margins(sizes, 2 ** (len(self.options.multipliers) - 1))
-        h = self.stem(F.pad(x, [n for edge in reversed(edges) for n in edge]))
+        x, cut = framed(x, self.in_channels, self.rank, 2 ** (len(self.options.multipliers) - 1))
+        h = self.stem(x)
         e = self.embedding(label, classes, vector)
         skips = [h]
         for chain in self.down:
@@ -170,14 +160,7 @@ class UNet(nn.Module):
         h = self._run(self.middle, h, e)
         for chain in self.up:
             h = self._run(chain, torch.cat([h, skips.pop()], dim=1), e)
-        y = self.head(h)
-        for axis, (size, (before, _)) in enumerate(zip(sizes, edges, strict=True), start=2):
-            y = y.narrow(axis, before, size)
-        return y.to(x.dtype)
+        return cut(self.head(h))
 
     def _run(self, chain: nn.Module, h: Tensor, e: Tensor) -> Tensor:
-        if self.options.checkpointing and torch.is_grad_enabled():
-            recomputed: Tensor = checkpoint(chain, h, e, use_reentrant=False)
-            return recomputed
-        features: Tensor = chain(h, e)
-        return features
+        return run(chain, h, e, checkpointing=self.options.checkpointing)

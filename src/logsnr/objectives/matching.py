@@ -18,15 +18,32 @@ from logsnr.objectives.objective import Objective, Setting
 from logsnr.objectives.times import TimeLaw
 from logsnr.objectives.weights import Weight
 from logsnr.path import Path
-from logsnr.prediction import determinant
+from logsnr.prediction import Prediction, determinant
 
 
-class Matching(Objective):
-    """w(t) · mean over dimensions of |ε − ε̂|², for each example.
+def native_error(prediction: Prediction, x0: Tensor, eps: Tensor) -> Tensor:
+    """y − (a x0 + b ε), the error in what the network natively predicts, (B, *)."""
+    a, b = prediction.direction
+    return prediction.value - (over(a, x0) * x0 + over(b, x0) * eps)
+
+
+def squared_eps_error(prediction: Prediction, x0: Tensor, eps: Tensor) -> Tensor:
+    """(ε − ε̂)² at x_t = α x0 + σ ε, (B, *).
 
     The error is taken in what the network natively predicts and multiplied by (α/Δ)², exactly the error in ε: at low
     noise ε̂ of an x0-predicting network would be a difference of near-equal numbers.
     """
+    error, level = native_error(prediction, x0, eps), prediction.level
+    return over((level.alpha / determinant(level, prediction.direction)) ** 2, error) * error**2
+
+
+def noise_error(prediction: Prediction, x0: Tensor, eps: Tensor) -> Tensor:
+    """Mean over dimensions of (ε − ε̂)², (B,)."""
+    return squared_eps_error(prediction, x0, eps).reshape(len(x0), -1).mean(1)
+
+
+class Matching(Objective):
+    """w(t) · mean over dimensions of |ε − ε̂|², for each example."""
 
     def __init__(self, path: Path, weight: Weight, times: TimeLaw) -> None:
         super().__init__()
@@ -42,11 +59,10 @@ class Matching(Objective):
         t, importance = self.times.draw(draws)
         level, eps = self.path.at(t), draws.normal("eps", x0)
         prediction = model(level.perturb(x0, eps), level, **condition)
-        a, b = prediction.direction
-        error = prediction.value - (over(a, x0) * x0 + over(b, x0) * eps)
-        to_eps = (level.alpha / determinant(level, prediction.direction)) ** 2
-        unweighted = over(to_eps, error) * error**2
-        unweighted = unweighted.reshape(len(x0), -1).mean(1)
-        weight = self.weight(self.path, level) * importance
-        total = weight.to(unweighted) * unweighted
+        native = (native_error(prediction, x0, eps) ** 2).reshape(len(x0), -1).mean(1)
+        known = self.path.within(level)  # at pure noise (Δ/α)² and a weight such as 1/α² are ∞, their ratio is not
+        to_eps = (known.alpha / determinant(known, prediction.direction)) ** 2
+        unweighted = to_eps.to(native) * native
+        weight = self.weight(self.path, known) * importance * to_eps
+        total = weight.to(native) * native
         return Loss(total, {"matching": total}, t, unweighted.detach())

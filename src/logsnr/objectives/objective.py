@@ -36,9 +36,13 @@ class Setting:
 
 
 class Objective(nn.Module, ABC):
-    """(model, x0, draws, **condition) → Loss. Subclasses keep their law of `times`, which the trainer's steps teach."""
+    """(model, x0, draws, **condition) → Loss. Subclasses keep their law of `times`, which the trainer's steps teach.
+
+    teaches_spread: whether a spread channel of the network gets a gradient from it.
+    """
 
     times: TimeLaw
+    teaches_spread: bool = False
 
     @abstractmethod
     def forward(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:

@@ -22,6 +22,7 @@ def levels(path: NoisePath) -> Level:
     return path.grid((path.schedule.steps or 1000) - 1, end="lowest")
 
 
+@torch.no_grad()
 def curves(config: RunConfig) -> dict[str, Tensor]:
     """By name, (T,) float64, from t = 1 down: t, gamma, log_snr, alpha, sigma, beta, loss_weight, bound_weight.
 
@@ -43,6 +44,7 @@ def curves(config: RunConfig) -> dict[str, Tensor]:
     }
 
 
+@torch.no_grad()
 def figures(config: RunConfig) -> dict[str, Any]:
     """The numbers worth knowing before training."""
     path = build.path(config)
@@ -73,6 +75,7 @@ def figures(config: RunConfig) -> dict[str, Any]:
     }
 
 
+@torch.no_grad()
 def draw(config: RunConfig, out: Path) -> Path:
     """Six panels: γ, SNR, α and σ, β, the weights, and the log-SNR at which the sampler evaluates."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -80,7 +83,7 @@ def draw(config: RunConfig, out: Path) -> Path:
 
     lines = {name: values.numpy() for name, values in curves(config).items()}
     path = build.path(config)
-    grid = path.grid(config.sample.steps, config.sample.end, config.sample.spacing)
+    grid = build.own_grid(config, path)
     visited = grid.log_snr[grid.gamma.isfinite()].numpy()
     figure = Figure(figsize=(12, 6.6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)

@@ -7,7 +7,9 @@ own signature, so a newcomer's part is configurable the moment it is registered.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,9 +19,11 @@ from logsnr import nets
 from logsnr.config import RunConfig
 from logsnr.data.transform import Lattice
 from logsnr.denoiser import INPUTS, LABELS, Denoiser
-from logsnr.kernels import VARIANCES
+from logsnr.kernels import named_rule
+from logsnr.level import Level
+from logsnr.likelihood import BOUNDS, Estimator
 from logsnr.objectives import OBJECTIVES, TIMES, WEIGHTS, Setting, Task
-from logsnr.path import SPACINGS, Path
+from logsnr.path import SPACINGS, Path, section_counts
 from logsnr.prediction import TARGETS, determinant
 from logsnr.records import Part
 from logsnr.registry import lookup
@@ -72,29 +76,51 @@ def with_default(registry: Mapping[str, Callable[..., Any]], part: Part, what: s
     return Part(part.name, {**{key: value for key, value in known.items() if key in asked}, **part.options})
 
 
+def fitted(config: RunConfig, lattice: Lattice | None) -> RunConfig:
+    """The configuration with the schedule told how many values the data has, if it asks."""
+    known = {} if lattice is None else {"levels": lattice.count}
+    return replace(config, schedule=with_default(SCHEDULES, config.schedule, "schedule", **known))
+
+
+def octaves(lattice: Lattice | None) -> list[int]:
+    """n of the Fourier features sin 2ⁿπz, cos 2ⁿπz with periods of two and one distance of the data's values (V11).
+
+    7 and 8 for 256 values (VDM, appendix C), 3 and 4 for 17; none for continuous data.
+    """
+    if lattice is None:
+        return []
+    one = round(math.log2(2 / lattice.width))
+    return [one - 1, one]
+
+
 def network_record(
-    config: RunConfig, shape: tuple[int, ...], conditions: Mapping[str, int] | None = None
+    config: RunConfig,
+    shape: tuple[int, ...],
+    lattice: Lattice | None = None,
+    conditions: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Everything that a checkpoint must know to build the network again, for data of this shape.
+    """Everything that a checkpoint must know to build the network again, for data of this shape and lattice.
 
     conditions: sizes of the data's conditions (`Conditions.sizes`).
     """
-    sizes = dict(conditions or {})
-    taken = {
-        "shape",
-        "num_classes",
-        "vector_features",
-        "condition_channels",
-        "out_channels",
-    } & config.network.options.keys()
+    derived = {"shape", "num_classes", "vector_features", "condition_channels", "out_channels"}
+    taken = derived & config.network.options.keys()
     if taken:
         raise ValueError(f"network.{min(taken)} follows from the data and the target; allowed: the size's own options")
-    return nets.configure(network_name(config, shape), shape, **sizes, **config.network.options)
+    # a variance that the network has a say in needs a second half of its output
+    out_channels = shape[0] * (2 if named_rule(config.variance).spread else 1)
+    sizes: dict[str, Any] = {"out_channels": out_channels, **(conditions or {})}
+    record = nets.configure(network_name(config, shape), shape, **sizes, **config.network.options)
+    return {key: octaves(lattice) if (key, value) == ("fourier", "auto") else value for key, value in record.items()}
 
 
 def network_name(config: RunConfig, shape: tuple[int, ...]) -> str:
-    """The configured size, or for "auto" the one that suits data of this shape."""
-    return nets.default_size(shape) if config.network.name == "auto" else config.network.name
+    """The configured size, or for "auto" and "KIND-auto" the one (of that kind) that suits data of this shape."""
+    kind, hyphen, auto = config.network.name.rpartition("-")
+    if auto != "auto":
+        return config.network.name
+    size = nets.default_size(shape)
+    return kind + hyphen + size if kind + hyphen + size in nets.SIZES else size
 
 
 def denoiser(config: RunConfig, network: Mapping[str, Any], autocast: torch.dtype | None = None) -> Denoiser:
@@ -109,6 +135,7 @@ def denoiser(config: RunConfig, network: Mapping[str, Any], autocast: torch.dtyp
         bind(TARGETS, config.target, "target"),
         label=lookup(LABELS, config.label, "label"),
         inputs=bind(INPUTS, config.inputs, "inputs"),
+        spread=named_rule(config.variance).spread,
         autocast=autocast,
     )
 
@@ -124,9 +151,20 @@ def _setting(config: RunConfig, process: Path, lattice: Lattice | None) -> Setti
     return Setting(process, bind(WEIGHTS, config.objective.weight, "weight", 2), times, config.variance, lattice)
 
 
-def sampler_part(part: Part, variance: str) -> Part:
-    """A sampler with its options; one with a reverse variance takes the model's unless told otherwise."""
-    return with_default(SAMPLERS, part, "sampler", variance=variance)
+def bound(config: RunConfig, process: Path, lattice: Lattice | None) -> Estimator:
+    """The bound by which a run on data of that lattice is measured."""
+    return make(BOUNDS, config.bound, "bound", process, config.variance, lattice)
+
+
+def sampler_part(part: Part, variance: str, steps: int | str) -> Part:
+    """A sampler with its options; what it asks of the model's reverse variance and the steps is filled in."""
+    return with_default(SAMPLERS, part, "sampler", variance=variance, steps=sum(section_counts(steps)))
+
+
+def grid(process: Path, spacing: Part, steps: int | str, end: str) -> Level:
+    """The levels of S steps, by the named spacing with its options."""
+    bind(SPACINGS, spacing, "spacing", 2)
+    return process.grid(steps, end, spacing.name, **spacing.options)
 
 
 def sampler(part: Part, process: Path) -> Sampler:
@@ -135,17 +173,42 @@ def sampler(part: Part, process: Path) -> Sampler:
     return make(SAMPLERS, part, "sampler", *([process] if first == "path" else []))
 
 
+def check_spread(part: Part, variance: str) -> None:
+    """ValueError if a sampler wants a learned variance of a model that was given another one."""
+    for key in ("variance", "noise_variance"):
+        wanted = part.options.get(key, variance)
+        if named_rule(wanted).spread and not named_rule(variance).spread:
+            raise ValueError(
+                f"{key} {wanted!r} of sampler {part.name!r} needs a model with a spread channel, and this one has "
+                f"variance {variance!r}; allowed: small, large, or a model trained with variance {wanted!r}"
+            )
+
+
+def own_grid(config: RunConfig, process: Path) -> Level:
+    """The grid that a configuration samples on: its own spacing, or the one that its sampler brings."""
+    sample = config.sample
+    part = sampler_part(sample.sampler, config.variance, sample.steps)
+    chosen = sampler(part, process)
+    check_spread(part, config.variance)
+    return grid(process, sample.spacing or Part(chosen.spacing or "uniform"), sample.steps, sample.end)
+
+
+@torch.no_grad()
 def check(config: RunConfig, lattice: Lattice | None) -> None:
     """ValueError if some part of the configuration cannot be built, without building the network."""
     process = path(config)
     target = bind(TARGETS, config.target, "target")
     bind(INPUTS, config.inputs, "inputs")(process.highest)
     lookup(LABELS, config.label, "label")(process, process.highest)
-    lookup(VARIANCES, config.variance, "variance")
-    lookup(SPACINGS, config.sample.spacing, "spacing")
-    make(OBJECTIVES, config.objective.loss, "loss", _setting(config, process, lattice))
-    sampler(sampler_part(config.sample.sampler, config.variance), process)
-    process.grid(config.sample.steps, config.sample.end, config.sample.spacing)
+    bind(WEIGHTS, config.objective.weight, "weight", 2)(process, process.within(process.highest))
+    objective = make(OBJECTIVES, config.objective.loss, "loss", _setting(config, process, lattice))
+    if named_rule(config.variance).spread and not objective.teaches_spread:
+        raise ValueError(
+            f"variance {config.variance!r} is learned and loss {config.objective.loss.name!r} does not teach it; "
+            "allowed: the loss hybrid or vlb, or variance small or large"
+        )
+    bound(config, process, lattice)
+    own_grid(config, process)
     if float(determinant(process.highest, target(process.highest))) == 0:
         raise ValueError(
             f"target {config.target.name!r} says nothing of x0 at pure noise (zero terminal SNR); allowed: x0, v"

@@ -15,16 +15,17 @@ from logsnr.run import build
 from logsnr.run.machine import Machine, machine
 from logsnr.run.session import trainer_for
 
+TRIAL_STEPS = 5  # the first ones are slow: kernels are chosen, memory is taken
+
 
 def estimate(config: RunConfig, data: Dataset) -> dict[str, Any]:
-    """Size, memory and time of a resolved run, from two optimiser steps on a model that is thrown away."""
-    here, law = machine(config.machine), config.train
-    trainer = trainer_for(
-        config, build.network_record(config, data.shape, data.conditions.sizes), here, data.transform.lattice
-    )
+    """Size, memory and time of a resolved run, from the fastest of a few steps on a model that is thrown away."""
+    here, law, lattice = machine(config.machine), config.train, data.transform.lattice
+    record = build.network_record(config, data.shape, lattice, data.conditions.sizes)
+    trainer = trainer_for(config, record, here, lattice)
     batches = Batches(data, law.batch_size, config.seed, flip=config.data.flip).iterate(0)
     with closing(batches):
-        seconds = min(report.seconds for report in trainer.steps(islice(batches, 2)))
+        seconds = min(report.seconds for report in trainer.steps(islice(batches, TRIAL_STEPS)))
     parameters = sum(p.numel() for p in trainer.model.parameters())
     averages = len(law.ema_half_lives_images)
     limits = [law.steps * seconds / 60]

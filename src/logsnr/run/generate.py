@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from logsnr.denoiser import Model
-from logsnr.level import Level
+from logsnr.data.toys import gaussian
+from logsnr.denoiser import Conditioned, Model
+from logsnr.level import Level, over
+from logsnr.oracles import Oracle
 from logsnr.path import Path
 from logsnr.records import Part
 from logsnr.samplers import Sampler, Step, prior, seeded, simulate
@@ -24,22 +26,37 @@ from logsnr.samplers import Sampler, Step, prior, seeded, simulate
 class Recipe:
     """How examples are made. width: examples in every call of the network. shape: of one example, model layout.
 
-    part: name and options of the sampler, for the record. condition: that of the examples of an index (n,), by keyword.
+    part, spacing: names and options of the sampler and its grid, for the record. temperature: a factor on the prior.
+    condition: that of the examples of an index (n,), by keyword.
     """
 
     path: Path
     part: Part
     sampler: Sampler
+    spacing: Part
     grid: Level
     shape: tuple[int, ...]
     width: int
     seed: int
     device: torch.device
+    temperature: float = 1.0
     condition: Callable[[Tensor], Mapping[str, Tensor]] = field(default=lambda index: {})
 
     def padded(self, index: Tensor) -> Tensor:
         """At most `width` indices, (n,), the last of them repeated to `width`."""
         return torch.cat([index, index[-1:].expand(self.width - len(index))])
+
+    def bound(self, model: Model, index: Tensor) -> Model:
+        """The model under the conditions of the examples `index`, (width,)."""
+        return Conditioned(model, {name: value.to(self.device) for name, value in self.condition(index).items()})
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations an example: counted, on one example of a law that is known exactly."""
+        like = torch.zeros(1, 1, dtype=torch.float64)
+        noise = seeded(self.seed, torch.zeros(1, dtype=torch.int64), like)
+        law, start = Oracle(gaussian(like[0], 1.0)), prior(self.path, noise)
+        return sum(int(step.evaluations) for step in simulate(self.sampler, law, start, self.grid, noise=noise))
 
 
 def default_width(shape: tuple[int, ...]) -> int:
@@ -54,7 +71,7 @@ def chunk(recipe: Recipe, model: Model, index: Tensor) -> Iterator[Step]:
     padded = recipe.padded(index)
     like = torch.empty(recipe.width, *recipe.shape, device=recipe.device)
     noise = seeded(recipe.seed, padded, like)
-    yield from simulate(recipe.sampler, model, prior(recipe.path, noise), recipe.grid, noise=noise)
+    yield from simulate(recipe.sampler, model, prior(recipe.path, noise, recipe.temperature), recipe.grid, noise=noise)
 
 
 def generate(
@@ -77,5 +94,6 @@ def generate(
         for step in chunk(recipe, model(recipe.padded(rows)), rows):
             final = step
             advance(len(rows))
-        made[start : start + size] = final.x[: len(rows)].cpu()
+        # a chain that ends at the lowest level ends in z_0, whose nearest value of the data is that of z_0/α_0
+        made[start : start + size] = (final.x / over(final.level.alpha.detach(), final.x))[: len(rows)].cpu()
     return made

@@ -44,6 +44,7 @@ class Session:
 
 def resolved(config: RunConfig, data: Dataset) -> RunConfig:
     """The configuration with every "auto" settled for this data: what run.yaml says. ValueError for what is wrong."""
+    config = build.fitted(config, data.transform.lattice)
     build.check(config, data.transform.lattice)
     width = config.sample.width or default_width(data.shape)
     every = config.train.preview_every
@@ -62,12 +63,12 @@ def resolved(config: RunConfig, data: Dataset) -> RunConfig:
             lr=LEARNING_RATES.get(name, LEARNING_RATE) if lr is None else lr,
         ),
     )
-    build.network_record(config, data.shape, data.conditions.sizes)
+    build.network_record(config, data.shape, data.transform.lattice, data.conditions.sizes)
     return config
 
 
 def datasets(config: RunConfig) -> tuple[Dataset, Dataset]:
-    """The training split, and one to hold out: `val` where the source has one, else `test`; with the conditions used."""
+    """The training split, and one to hold out: `val` where the source has one, else `test`; with its conditions."""
     size, channels = config.data.size, config.data.channels
     options: dict[str, Any] = {
         "size": size[0] if size and len(size) == 1 else size,
@@ -93,10 +94,9 @@ def opened(
     here = machine(replace(config.machine, threads=config.machine.threads or threads))
     if saved is not None:
         _same_run(config, splits, here, saved)
-    network = (
-        saved.state["network"] if saved else build.network_record(config, splits[0].shape, splits[0].conditions.sizes)
-    )
-    trainer = trainer_for(config, network, here, splits[0].transform.lattice)
+    lattice, sizes = splits[0].transform.lattice, splits[0].conditions.sizes
+    network = saved.state["network"] if saved else build.network_record(config, splits[0].shape, lattice, sizes)
+    trainer = trainer_for(config, network, here, lattice)
     session = Session(config, out, *splits, here, network, trainer, say, watch)
     if saved is not None:
         trainer.load_state(saved.tensors, saved.state["trainer"])

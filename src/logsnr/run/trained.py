@@ -13,13 +13,15 @@ from torch import Tensor
 
 from logsnr.config import RunConfig, from_dict
 from logsnr.data import Conditions, Dataset, Transform
+from logsnr.data.conditions import NO_CONDITIONS, NONE
 from logsnr.denoiser import Clipped, Conditioned, Denoiser, Model
 from logsnr.draws import Draws
-from logsnr.likelihood import Bound, bound_for
+from logsnr.likelihood import Estimator
 from logsnr.records import Part
-from logsnr.run import build
-from logsnr.run.given import Given, given
+from logsnr.run import build, edit
 from logsnr.run.generate import Recipe, default_width, generate
+from logsnr.run.given import Given
+from logsnr.run.given import given as conditions_given
 from logsnr.run.machine import Machine, machine
 from logsnr.train import checkpoint
 from logsnr.train.names import copy_into, named_tensors
@@ -36,34 +38,43 @@ class Trained:
     source: Path
     step: int
     weights: str
-    conditions: Conditions = Conditions()
+    conditions: Conditions = NO_CONDITIONS
 
     def recipe(
         self,
         *,
         sampler: str | None = None,
-        steps: int | None = None,
+        steps: int | str | None = None,
         seed: int = 0,
         condition: Callable[[Tensor], Mapping[str, Tensor]] | None = None,
         **options: Any,
     ) -> Recipe:
-        """How `sample` makes examples: the run's own defaults, overridden. options: of the sampler, and `spacing`.
+        """How `sample` makes examples: the run's own defaults, overridden.
 
         condition: that of the examples of an index; by default what `given` says when nothing is given.
+        options: of the sampler; `spacing` and `end` of the grid; `temperature` of the prior.
         """
         chosen = self.config.sample
         part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
-        spacing = options.pop("spacing", chosen.spacing)
-        part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance)
+        count, end = chosen.steps if steps is None else steps, options.pop("end", chosen.end)
+        asked, temperature = options.pop("spacing", None), options.pop("temperature", chosen.temperature)
+        part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance, count)
+        build.check_spread(part, self.config.variance)
+        solver = build.sampler(part, self.model.path)
+        # a grid that a sampler brings goes before the run's own, which was chosen for another sampler
+        own = chosen.spacing if part.name == chosen.sampler.name else Part(solver.spacing) if solver.spacing else None
+        spacing = Part(asked) if asked else own or chosen.spacing or Part(solver.spacing or "uniform")
         return Recipe(
             path=self.model.path,
             part=part,
-            sampler=build.sampler(part, self.model.path),
-            grid=self.model.path.grid(chosen.steps if steps is None else steps, chosen.end, spacing),
+            sampler=solver,
+            spacing=spacing,
+            grid=build.grid(self.model.path, spacing, count, end),
             shape=self.transform.shape,
             width=self.width,
             seed=seed,
             device=self.machine.device,
+            temperature=temperature,
             condition=self.given(seed=seed) if condition is None else condition,
         )
 
@@ -81,14 +92,13 @@ class Trained:
         """
         names = [classes] if isinstance(classes, (str, int)) else list(classes)
         arrays = {name: a for name, a in (("vector", vectors), ("image", conditions)) if a is not None}
-        return given(self.conditions, drop=self.config.condition.drop, seed=seed, classes=names, arrays=arrays)
+        return conditions_given(
+            self.conditions, drop=self.config.condition.drop, seed=seed, classes=names, arrays=arrays
+        )
 
     def model_for(self, recipe: Recipe, index: Tensor) -> Model:
         """`clipped` under the conditions of the examples `index`, (width,)."""
-        return Conditioned(self.clipped, self._placed(recipe.condition(index)))
-
-    def _placed(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value.to(self.machine.device) for name, value in condition.items()}
+        return recipe.bound(self.clipped, index)
 
     @property
     def width(self) -> int:
@@ -134,11 +144,40 @@ class Trained:
         recipe = self.recipe(seed=seed, condition=condition, **options)
         return self.transform.decode(self.sample_x0(torch.arange(count), recipe=recipe))
 
-    def bound(self) -> Bound:
-        """The variational bound of the run's own chain: all T steps, its reverse variance, the data's decoder."""
-        path = self.model.path
-        grid = path.grid(path.schedule.steps or 1000)
-        return bound_for(grid, path.prior_std, self.config.variance, self.transform.lattice)
+    def encode(self, examples: np.ndarray, *, recipe: Recipe | None = None, **options: Any) -> Tensor:
+        """Latents x_T, float32 (n, *shape), of examples (n, *raw_shape) in the data's own layout (M5).
+
+        recipe: `edit_recipe()` unless given. options: `refinements`, `advance` of `edit.to_latents`.
+        """
+        return edit.to_latents(recipe or self.edit_recipe(), self.model, self.transform.encode(examples), **options)
+
+    def decode(self, latents: Tensor, *, recipe: Recipe | None = None, **options: Any) -> np.ndarray:
+        """The examples (n, *raw_shape) of latents x_T (n, *shape): what `encode` undoes, so x̂0 is not clipped."""
+        return self.transform.decode(edit.to_data(recipe or self.edit_recipe(), self.model, latents, **options))
+
+    def interpolate(
+        self, first: np.ndarray, last: np.ndarray, frames: int = 11, *, recipe: Recipe | None = None
+    ) -> np.ndarray:
+        """Examples (n, frames, *raw_shape) between `first` and `last` (n, *raw_shape), by way of their latents (M6)."""
+        ends = [self.encode(examples, recipe=recipe) for examples in (first, last)]
+        latents = edit.between(ends[0], ends[1], frames)
+        return self.decode(latents.flatten(0, 1), recipe=recipe).reshape(len(first), frames, *self.transform.raw_shape)
+
+    def edit_recipe(self, steps: int | str = 100, **options: Any) -> Recipe:
+        """A recipe that has an inverse, down to clean data, whatever the run is sampled with (`edit.invertible`).
+
+        DDIM with η = 0 unless `sampler` is among the options, which are those of `recipe`. Without condition unless
+        `condition` is among them.
+        """
+        own = {} if "sampler" in options else {"sampler": "ddim", "eta": 0.0, "noise_variance": "small"}
+        if "condition" not in options:
+            options["condition"] = self.given(classes=NONE)
+        spacing = edit.spacing_for(self.model.path, steps)
+        return edit.invertible(self.recipe(**{**own, "end": "clean", "spacing": spacing, **options}, steps=steps))
+
+    def bound(self) -> Estimator:
+        """The bound that the configuration names: of the run's chain with all T steps, or its own loss."""
+        return build.bound(self.config, self.model.path, self.transform.lattice)
 
     @torch.inference_mode()
     def bound_nats(self, data: Dataset, *, seed: int = 0, repeats: int = 1) -> dict[str, Tensor]:
@@ -152,7 +191,8 @@ class Trained:
         for index in torch.arange(len(data)).split(self.width):
             padded = torch.cat([index, index[-1:].expand(self.width - len(index))])
             x0, given = data.batch(padded.numpy())
-            x0, model = x0.to(self.machine.device), Conditioned(self.model, self._placed(given))
+            x0 = x0.to(self.machine.device)
+            model = Conditioned(self.model, {name: value.to(x0.device) for name, value in given.items()})
             losses = [bound.estimate(model, x0, Draws(seed, r, padded, len(data))) for r in range(repeats)]
             means = {k: torch.stack([loss.parts[k] for loss in losses]).mean(0) for k in losses[0].parts}
             chunks.append({k: part[: len(index)].cpu() for k, part in means.items()})
@@ -164,8 +204,8 @@ class Trained:
         data = data.conditioned_on(self.conditions.names)
         if replace(data.conditions, counts=()) != replace(self.conditions, counts=()):
             raise ValueError(
-                f"the conditions of {data.source} are not those of the run: classes {', '.join(data.classes) or 'none'}, "
-                f"in the run {', '.join(self.conditions.classes) or 'none'}; allowed: splits of the run's own data"
+                f"the conditions of {data.source} (classes {', '.join(data.classes) or 'none'}) are not those of the "
+                f"run ({', '.join(self.conditions.classes) or 'none'}); allowed: splits of the run's own data"
             )
         return data
 

@@ -25,6 +25,7 @@ from logsnr.data import Batch, Batches, Dataset
 from logsnr.denoiser import Denoiser
 from logsnr.draws import Draws
 from logsnr.files import whole
+from logsnr.path import section_counts
 from logsnr.pictures import save_grid
 from logsnr.records import to_dict
 from logsnr.run.machine import machine
@@ -153,21 +154,20 @@ def _holdout(session: Session) -> dict[str, float | None]:
 def _preview(session: Session) -> None:
     """Two rows of examples from the same noise: raw weights above, averaged weights below.
 
-    Under conditions: one class after the other, or the conditions of the first held-out examples. A picture is not worth a run: what goes wrong with it is said in one line, and the training goes on.
+    Under conditions: one class after the other, or the conditions of the first held-out examples. A picture is not
+    worth a run: what goes wrong with it is said in one line, and the training goes on.
     """
     config, step, transform = session.config, session.trainer.step, session.data.transform
     model = session.trainer.model.eval()
-    conditions = session.data.conditions
-    trained = Trained(
-        cast(Denoiser, model), config, transform, session.here, session.out, step, "as they are", conditions
-    )
-    steps, given = min(PREVIEW_STEPS, config.sample.steps), _shown(session, trained)
-    recipe = trained.recipe(sampler="ddim", steps=steps, seed=config.seed, condition=given)
-    index = torch.arange(min(PREVIEW_COUNT, recipe.width))
+    conditions, here = session.data.conditions, session.here
+    trained = Trained(cast(Denoiser, model), config, transform, here, session.out, step, "as they are", conditions)
+    index = torch.arange(min(PREVIEW_COUNT, trained.width))
+    steps, given = min(PREVIEW_STEPS, sum(section_counts(config.sample.steps))), _shown(session, trained)
+    recipe = partial(trained.recipe, sampler="ddim", steps=steps, seed=config.seed, condition=given)
     try:
-        raw = trained.sample_x0(index, recipe=recipe)
-        with session.trainer.averages.swap():
-            averaged = trained.sample_x0(index, recipe=recipe)
+        raw = trained.sample_x0(index, recipe=recipe())
+        with session.trainer.averages.swap():  # a learned schedule is averaged too
+            averaged = trained.sample_x0(index, recipe=recipe())
         examples = transform.decode(torch.cat([raw, averaged]))
         save_grid(session.out / "previews" / f"step-{step:08d}.png", examples, transform, columns=len(index))
     except (ValueError, OSError) as error:

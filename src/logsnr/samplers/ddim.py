@@ -9,6 +9,9 @@ times the posterior variance, in any units.
     η = 0                         DDIM: deterministic, Euler's method for d(x/α) = ε̂ d(σ/α)
     η = 1                         DDPM's ancestral step with the small variance
     η = 1, noise_variance large   σ̂ of section 5: only the noise is larger, the coefficient of ε̂ stays
+
+As η <= 1, c <= σ_s and the root is real; σ̂ may exceed σ_s, which is why it must not enter the root. With η = 0 nothing
+asks for s to be the lower level: the same step goes up a grid (`samplers.encode`).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import torch
 from torch import Tensor
 
 from logsnr.denoiser import Model
+from logsnr.implicit import kept
 from logsnr.kernels import named_rule, small
 from logsnr.level import Level, over
 from logsnr.samplers.loop import Sampler, Step, evaluations
@@ -44,9 +48,8 @@ class DDIM(Sampler):
         self, model: Model, x: Tensor, t: Level, s: Level, *, noise: Callable[[str], Tensor], memory: Any = None
     ) -> Step:
         prediction = model(x, t)
-        # σ_s² − c² = σ_s² [(1 − η²) + η² exp(γ_s − γ_t)], a sum of positive terms
-        kept = (1 - self.eta**2) + self.eta**2 * torch.exp(s.gamma - t.gamma)
-        mean = over(s.alpha, x) * prediction.x0 + over(s.sigma * kept.sqrt(), x) * prediction.eps
+        share = kept(t, s, self.eta) if self.stochastic else torch.ones_like(t.gamma)
+        mean = over(s.alpha, x) * prediction.x0 + over(s.sigma * share.sqrt(), x) * prediction.eps
         if not self.stochastic:
             return Step(mean, mean, prediction, s, evaluations(x, 1))
         std = self.eta * torch.exp(0.5 * self.rule(prediction, t, s))

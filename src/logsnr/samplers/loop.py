@@ -50,10 +50,16 @@ class Step:
 class Sampler(ABC):
     """A step from t to s. `order`: the declared order of convergence on a refined grid, None if it has none.
 
+    started_order: the order of a whole chain where the first steps, which have no memory yet, are less accurate than
+    the others; None when it is `order`. spacing: the grid it wants where nobody says, None for any. cost: evaluations a
+    step, but one into the clean level.
     scale_free: the trajectory of x̂0 is the same in whatever units the path writes x. stochastic: uses its noise.
     """
 
     order: int | None
+    started_order: int | None = None
+    spacing: str | None = None
+    cost: int = 1
     scale_free: bool
     stochastic: bool
 
@@ -97,6 +103,10 @@ def seeded(seed: int, index: Tensor, like: Tensor) -> Noise:
     return noise
 
 
-def prior(path: Path, noise: Noise) -> Tensor:
-    """x at the highest level: the prior N(0, prior_std² I), keyed as the draw "prior"."""
-    return path.prior_std * noise(0, "prior")
+def prior(path: Path, noise: Noise, temperature: float = 1.0) -> Tensor:
+    """x at the highest level: the prior N(0, prior_std² I), keyed as the draw "prior".
+
+    temperature: a factor on it; below 1 latents, and through the flow samples, are nearer to the centre (Score SDE,
+    section 4.3; Kingma and Dhariwal 2018).
+    """
+    return temperature * path.prior_std * noise(0, "prior")

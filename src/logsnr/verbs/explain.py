@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from logsnr.report.choices import choices
 from logsnr.report.explain import draw, figures
 from logsnr.run import build
 from logsnr.verbs.console import Console
@@ -17,6 +18,8 @@ def run(args: Namespace) -> dict[str, Any]:
     config, console = configuration(args), Console(args)
     build.check(config, None)
     result = figures(config)
+    if vars(args)["data.source"]:
+        result |= choices(config)
     for key, value in result.items():
         console.say(f"{key:>46}  {value:.6g}" if isinstance(value, float) else f"{key:>46}  {value}")
     if args.out:

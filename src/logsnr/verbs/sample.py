@@ -13,6 +13,7 @@ import torch
 
 from logsnr.files import whole
 from logsnr.pictures import save_grid
+from logsnr.records import to_dict
 from logsnr.report.trajectory import write_trajectory
 from logsnr.run.generate import Recipe
 from logsnr.run.given import Given, read
@@ -30,12 +31,12 @@ def run(args: Namespace) -> dict[str, Any]:
     first, last = args.index or (0, args.n if args.n is not None else 64)
     least = {"--n": last - first, "--batch-size": args.batch_size, "--steps": args.steps}
     for flag, value in least.items():
-        if value is not None and value < 1:
+        if value is not None and not isinstance(value, str) and value < 1:
             raise ValueError(f"{flag} {value}; allowed: at least 1")
     if not 0 <= args.seed < 2**63:
         raise ValueError(f"--seed {args.seed}; allowed: 0 to 2**63 - 1")
     trained = load(args.run, weights=args.weights, **machine_options(args))
-    options = {key: getattr(args, key) for key in ("eta", "spacing") if getattr(args, key) is not None}
+    options = {key: getattr(args, key) for key in ("eta", "spacing", "end") if getattr(args, key) is not None}
     condition = _condition(args, trained)
     recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, condition=condition, **options)
     run_dir = trained.source.parent.parent if trained.source.parent.name == "checkpoints" else trained.source
@@ -83,7 +84,7 @@ def _condition(args: Namespace, trained: Trained) -> Given:
 
 
 def _conditions(args: Namespace, trained: Trained) -> dict[str, Any]:
-    """What the manifest says of conditions: nothing where a run has none. labels: −1 is "none", others index classes."""
+    """What the manifest says of conditions: nothing where a run has none. labels index `classes`, −1 is "none"."""
     if not trained.conditions.names:
         return {}
     return {
@@ -106,10 +107,11 @@ def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, las
         "sampler": recipe.part.name,
         "options": recipe.part.options,
         "steps": len(recipe.grid) - 1,
-        "evaluations_per_example": len(recipe.grid) - 1,
-        "spacing": args.spacing or trained.config.sample.spacing,
-        "end": trained.config.sample.end,
+        "evaluations_per_example": recipe.evaluations,
+        "spacing": to_dict(recipe.spacing),
+        "end": args.end or trained.config.sample.end,
         "clip": trained.transform.clip if trained.config.sample.clip else None,
+        "temperature": recipe.temperature,
         "seed": args.seed,
         "index": [first, last],
         "width": recipe.width,
