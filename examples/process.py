@@ -37,11 +37,16 @@ def potential(x: Tensor) -> Tensor:
     return (x**2 / 2 - MINIMUM / SHARPNESS * torch.log(torch.cosh(SHARPNESS * x))) / TEMPERATURE
 
 
+def equilibrium(x: Tensor) -> Tensor:
+    """−U′, the score of exp(−U)."""
+    return -(x - MINIMUM * torch.tanh(SHARPNESS * x)) / TEMPERATURE
+
+
 def double_well(steps: int = 100) -> Process:
-    """f = −r U′(x) = −(r/τ)(x − m tanh bx), g² = 2r, simulated in so many steps."""
+    """f = −r U′(x), g² = 2r, simulated in so many steps."""
     return Process(
         Dynamics(
-            drift=lambda x, t: -RATE / TEMPERATURE * (x - MINIMUM * torch.tanh(SHARPNESS * x)),
+            drift=lambda x, t: RATE * equilibrium(x),
             diffusion=lambda t: torch.full_like(t, (2 * RATE) ** 0.5),
         ),
         steps=steps,
@@ -100,7 +105,7 @@ def plane(seconds: float, steps: int = 1500) -> dict[str, float]:
     """Two unequal blobs: the drift is that of a double well in each coordinate."""
     law = TOYS["two"]()
     torch.manual_seed(0)
-    score = ProcessScore(nets.build("mlp-tiny", (2,), width=96), double_well())
+    score = ProcessScore(nets.build("mlp-tiny", (2,), width=96), double_well(), equilibrium)
     fit(score, lambda step: law.sample(1024, seed=step).float(), seconds, steps, lr=3e-3)
     samples = generate(score, 4000, (2,), 250)
     return {"total_variation": total_variation(law, samples)}
@@ -112,7 +117,7 @@ def digits(seconds: float, out: Path) -> dict[str, float]:
 
     data = load("digits")
     torch.manual_seed(0)
-    score = ProcessScore(nets.build("digits", data.shape), double_well(40))
+    score = ProcessScore(nets.build("digits", data.shape), double_well(40), equilibrium)
 
     def batch(step: int) -> Tensor:
         return data.batch(np.random.default_rng(step).integers(len(data), size=64))[0]

@@ -55,7 +55,7 @@ def test_arrays_are_read_as_by_the_real_interpreter(protocol: int, dtype: str, o
         np.array(["a"]),
         object(),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_everything_else_is_refused_by_name(protocol: int, value: object) -> None:
     with pytest.raises(ValueError, match=r"refused|which is not data") as caught:

@@ -15,6 +15,7 @@ from logsnr.run import build as run_build
 
 Awaken = Callable[[nn.Module], nn.Module]
 LABEL = torch.tensor([-9.0, 3.0])
+AUTO = {"network": "vdm-auto"}
 SMALL: dict[str, Any] = {"channels": 8, "depth": 2}
 
 
@@ -92,12 +93,12 @@ def test_fourier_features_have_periods_of_two_values_and_one(awaken: Awaken) -> 
 )
 def test_the_features_follow_from_the_data(levels: int | None, octaves: list[int]) -> None:
     transform = Transform((1, 8, 8), levels, mean=() if levels else (0.0,), std=() if levels else (1.0,))
-    record = run_build.network_record(resolve("vdm", []), (1, 8, 8), transform.lattice)
+    record = run_build.network_record(resolve("vdm", [AUTO]), (1, 8, 8), transform.lattice)
     assert record["network"] == "vdm_unet"
     assert record["fourier"] == octaves
     chosen = run_build.network_record(resolve("vdm", [{"network": {"name": "vdm-tiny", "fourier": [2]}}]), (1, 8, 8))
     assert chosen["fourier"] == [2]
-    assert run_build.network_name(resolve("vdm", []), (2,)) == "mlp-small"
+    assert run_build.network_name(resolve("vdm", [AUTO]), (2,)) == "mlp-small"
 
 
 def test_positional_embedding_is_that_of_ddpm_s_program() -> None:

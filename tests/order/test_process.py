@@ -170,7 +170,10 @@ def test_a_network_of_order_one_is_scaled_to_a_score() -> None:
 
     t = torch.tensor([0.25, 1.0], dtype=torch.float64)
     answer = ProcessScore(One(), LINEAR)(torch.zeros(2, 3, dtype=torch.float64), t)
-    assert torch.allclose(answer[:, 0], -1 / (NOISE * (t + t**2 / 2).sqrt()))
+    alone = -1 / (NOISE * (t + t**2 / 2).sqrt())
+    assert torch.allclose(answer[:, 0], alone)
+    with_law = ProcessScore(One(), LINEAR, lambda x: 3 - x)(torch.ones(2, 3, dtype=torch.float64), t)
+    assert torch.allclose(with_law[:, 0], 2 + alone)
 
 
 def example() -> object:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +20,25 @@ from logsnr.process import Process
 from logsnr.registry import lookup
 
 
-class ProcessScore(nn.Module):
-    """s(x, t) = −network(x, 999 t)/√∫₀ᵗ g²: a network of order one for a score that grows towards the data."""
+Equilibrium = Callable[[Tensor], Tensor]
 
-    def __init__(self, network: nn.Module, process: Process) -> None:
+
+class ProcessScore(nn.Module):
+    """s(x, t) = s_∞(x) − network(x, 999 t)/√∫₀ᵗ g²: a network of order one for a score that grows towards the data.
+
+    equilibrium: s_∞, the score of the law that the process tends to, where it is known. The network then learns
+    ∇log p_t/p_∞, which fades with t, and the reverse SDE keeps the pull of s_∞ where the network has seen no data.
+    """
+
+    def __init__(self, network: nn.Module, process: Process, equilibrium: Equilibrium | None = None) -> None:
         super().__init__()
-        self.network, self.process = network, process
+        self.network, self.process, self.equilibrium = network, process, equilibrium
 
     def forward(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
         """x: (B, *); t: (B,) float64."""
         answer: Tensor = self.network(x, (999 * t).to(x), **condition)
-        return over(-1 / self.process.noise_std(t), x) * answer
+        learned = over(-1 / self.process.noise_std(t), x) * answer
+        return learned if self.equilibrium is None else self.equilibrium(x) + learned
 
 
 class Simulated(nn.Module):
