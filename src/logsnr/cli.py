@@ -144,6 +144,8 @@ def _sample(parser: Parser) -> None:
     parser.add_argument("--condition-from", metavar="FILE", help=".npz of vectors, conditions: row i for example i")
     parser.add_argument("--weights", default="ema", metavar="ema|raw", help="which weights")
     parser.add_argument("--batch-size", type=int, metavar="N", help="examples held at once; never changes a result")
+    parser.add_argument("--certify", action="store_true",
+                        help="see that all deterministic samplers meet at one x0, with measured orders")  # fmt: skip
     parser.add_argument("--trajectory", action="store_true", help="write trajectory.png and .gif of x_t and x̂0")
     parser.add_argument("--float", action="store_true", help="keep the float32 examples in model units too, as x")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done")

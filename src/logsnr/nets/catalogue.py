@@ -59,9 +59,7 @@ def configure(
     Args:
         name: a key of `SIZES`, or of `NETWORKS` for a network with its own defaults.
         shape: (D,) or (C, *spatial) of one example. For vectors "small" stands for "mlp-small", and so on.
-        num_classes: 0 for a network without classes.
-        vector_features: F of the vectors that condition it, 0 for none.
-        condition_channels: C' of the images that condition it, 0 for none.
+        num_classes, vector_features, condition_channels: K classes, F numbers, C' channels that condition it, or 0.
         out_channels: D or C unless given; a learned variance doubles it.
         output: a key of `OUTPUTS`, or None for the network's own.
         overrides: options of the named size to change.

@@ -19,7 +19,6 @@ from logsnr.objectives.sliced import PROJECTIONS, sliced_score_matching
 from logsnr.process import Process
 from logsnr.registry import lookup
 
-
 Equilibrium = Callable[[Tensor], Tensor]
 
 

@@ -19,6 +19,7 @@ from logsnr.run.generate import Recipe
 from logsnr.run.given import Given, read
 from logsnr.run.trained import Trained, load
 from logsnr.train import checkpoint
+from logsnr.verbs import certify
 from logsnr.verbs.console import Console
 from logsnr.verbs.layers import machine_options
 
@@ -40,8 +41,10 @@ def run(args: Namespace) -> dict[str, Any]:
     condition = _condition(args, trained)
     recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, condition=condition, **options)
     run_dir = trained.source.parent.parent if trained.source.parent.name == "checkpoints" else trained.source
-    out = Path(args.out) if args.out else run_dir / "samples"
+    out = Path(args.out) if args.out else run_dir / ("certificate" if args.certify else "samples")
     manifest = _manifest(args, trained, recipe, first, last)
+    if args.certify:
+        return certify.run(args, trained, recipe, manifest, out)
     console.say(f"{last - first} examples, {manifest['sampler']}, {manifest['steps']} steps, to {out}")
     if args.dry_run:
         return manifest
@@ -51,6 +54,15 @@ def run(args: Namespace) -> dict[str, Any]:
     with console.progress(len(index) * manifest["steps"], "examples × steps") as progress:
         x0 = trained.sample_x0(index, recipe=recipe, batch_size=args.batch_size, advance=progress.advance)
     manifest["seconds"] = time.monotonic() - started
+    _write(args, trained, recipe, x0, index, out)
+    with whole(out / "manifest.json") as fresh:
+        fresh.write_text(json.dumps(manifest, indent=2) + "\n")
+    console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
+    return manifest
+
+
+def _write(args: Namespace, trained: Trained, recipe: Recipe, x0: torch.Tensor, index: torch.Tensor, out: Path) -> None:
+    """samples.npz, grid.png and, on request, the trajectory."""
     images = trained.transform.decode(x0)
     arrays: dict[str, Any] = {
         "images": images,
@@ -58,7 +70,7 @@ def run(args: Namespace) -> dict[str, Any]:
         "index": index.numpy(),
     }
     if trained.conditions.classes:
-        labels = condition(index)["classes"]
+        labels = recipe.condition(index)["classes"]
         arrays["labels"] = torch.where(labels == len(trained.conditions.classes), -1, labels).numpy()
     if args.float:
         arrays["x"] = x0.numpy()
@@ -67,10 +79,6 @@ def run(args: Namespace) -> dict[str, Any]:
     save_grid(out / "grid.png", images[:100], trained.transform)
     if args.trajectory:
         write_trajectory(out, trained, recipe, index)
-    with whole(out / "manifest.json") as fresh:
-        fresh.write_text(json.dumps(manifest, indent=2) + "\n")
-    console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
-    return manifest
 
 
 def _condition(args: Namespace, trained: Trained) -> Given:
