@@ -44,7 +44,7 @@ def test_the_readme_works_line_by_line(tmp_path: Path) -> None:
         assert long in commands
         commands = commands.replace(long, short)
     lines = [shlex.split(line, comments=True)[1:] for line in commands.splitlines() if line.startswith("logsnr ")]
-    assert {words[0] for words in lines} == {"train", "sample", "explain", "inspect", "doctor"}
+    assert {words[0] for words in lines} == {"train", "sample", "edit", "explain", "inspect", "doctor"}
     script = f"from logsnr.cli import main\nfor words in {lines!r}:\n    assert main(words) == 0, words"
     run(script, tmp_path)
     assert (tmp_path / "runs" / "digits" / "samples" / "grid.png").is_file()

@@ -14,30 +14,34 @@ from logsnr.schedules import SCHEDULES, BetaLinear
 
 TABLE = Path(SCHEDULES["beta_table"](), vp)
 ALL = range(1, 1001)
+BISECTED = ("log_snr", "rho", "auto")
 SOME = [*range(1, 13), *range(37, 1001, 41), 998, 999, 1000]  # spacing in γ bisects: a second for each sixty grids
 
 
-def check(path: Path, steps: int, end: str, levels: Level) -> None:
+def check(path: Path, steps: int, end: str, levels: Level, *, spacing: str = "uniform") -> None:
     assert len(levels) == steps + 1
     assert (levels.gamma[:-1] > levels.gamma[1:]).all()
     assert torch.equal(levels.t[0], path.highest.t)
     if end == "clean":
         assert levels[-1].is_clean
         levels = levels[:-1]
-    if len(levels) > 1:
+    if len(levels) > 1 and (spacing, end) == ("auto", "clean"):  # its last step may be long
+        assert levels.gamma[-1] >= path.lowest.gamma
+    elif len(levels) > 1:
         assert torch.equal(levels.t[-1], path.lowest.t)
-    assert levels.gamma.isfinite().all()
+    assert levels.gamma[1:].isfinite().all()
+    assert levels.gamma[0].isfinite() == path.highest.gamma.isfinite()
 
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_grids_of_a_table_are_distinct_knots(spacing: str, end: str) -> None:
     own = TABLE.at(torch.arange(1, 1001, dtype=torch.float64) / 1000)
-    for steps in SOME if spacing == "log_snr" else ALL:
+    for steps in SOME if spacing in BISECTED else ALL:
         if steps == 1000 and end == "lowest":
             continue
         levels = TABLE.grid(steps, end, spacing)
-        check(TABLE, steps, end, levels)
+        check(TABLE, steps, end, levels, spacing=spacing)
         finite = levels.t[levels.t > 0]
         knots = (finite * 1000).round().long()
         assert torch.equal(knots.double() / 1000, finite)
@@ -49,16 +53,20 @@ def test_grids_of_a_table_are_distinct_knots(spacing: str, end: str) -> None:
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_grids_of_a_curve(spacing: str, end: str) -> None:
     path = Path(BetaLinear(), vp)
-    for steps in SOME if spacing == "log_snr" else ALL:
-        check(path, steps, end, path.grid(steps, end, spacing))
+    for steps in SOME if spacing in BISECTED else ALL:
+        check(path, steps, end, path.grid(steps, end, spacing), spacing=spacing)
 
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_grids_of_every_path(path: Path, spacing: str, end: str) -> None:
     most = path.schedule.steps or 50
+    if spacing in ("log_snr", "rho") and not path.highest.gamma.isfinite():
+        with pytest.raises(ValueError, match="allowed: finite ends"):
+            path.grid(7, end, spacing)
+        return
     for steps in (1, 2, 7, min(50, most) - (end == "lowest")):
-        check(path, steps, end, path.grid(steps, end, spacing))
+        check(path, steps, end, path.grid(steps, end, spacing), spacing=spacing)
 
 
 def test_uniform_steps_are_equal_in_time_and_quadratic_in_its_root() -> None:
@@ -68,9 +76,32 @@ def test_uniform_steps_are_equal_in_time_and_quadratic_in_its_root() -> None:
 
 
 def test_log_snr_steps_are_equal_in_gamma(path: Path) -> None:
-    if path.schedule.steps is None:
+    if path.schedule.steps is None and path.highest.gamma.isfinite():
         gamma = path.grid(20, "lowest", "log_snr").gamma
         assert torch.allclose(gamma.diff(), (gamma[-1] - gamma[0]).expand(20) / 20, atol=1e-6)
+
+
+def test_auto_ends_above_the_lowest_level_for_few_steps_only() -> None:
+    """λ of the last level before x̂0 is 1.4 log S − 0.2 for data of deviation 0.7, until that is all the path has."""
+    path = Path(BetaLinear(), vp)
+    bottom = -0.5 * float(path.lowest.gamma)
+    for steps in (8, 20, 1000):
+        last = -0.5 * float(path.grid(steps, "clean", "auto").gamma[-2])
+        assert last == pytest.approx(min(bottom, 1.4 * math.log(steps) - 0.2), abs=1e-6)
+    wide = -0.5 * float(path.grid(8, "clean", "auto", sigma_data=1.4).gamma[-2])
+    assert wide == pytest.approx(1.4 * math.log(8) - 0.2 - math.log(2), abs=1e-6)
+
+
+def test_auto_steps_are_shortest_where_data_is_decided() -> None:
+    """Steps of λ are inverse to the density that is stated, its peak at σ/α = 2.4 σ_d, its widths 1.2 and 2."""
+    gamma = Path(BetaLinear(), vp).grid(200, "clean", "auto").gamma[:-1]
+    middles, lengths = -0.25 * (gamma[1:] + gamma[:-1]), -0.5 * gamma.diff()
+    density = 1 / lengths
+    away = middles + math.log(2.4 * 0.7)
+    wanted = 1 / (1 + (away / torch.where(away < 0, 1.2, 2.0)) ** 2)
+    inside = away.abs() > lengths  # a step over the centre has both widths
+    ratio = (density / wanted)[inside]
+    assert float(ratio.max() / ratio.min()) < 1.05
 
 
 def test_the_whole_chain_is_the_table() -> None:

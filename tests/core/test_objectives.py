@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from logsnr.denoiser import LABELS, Denoiser
 from logsnr.draws import Draws
 from logsnr.objectives import TIMES, WEIGHTS, Matching, Task, Uniform
+from logsnr.objectives.noise_laws import NOISE_LAWS
 from logsnr.path import Path
 from logsnr.prediction import TARGETS
 from logsnr.scales import SCALES
@@ -91,10 +92,13 @@ def test_the_gradient_reaches_the_network_through_a_task() -> None:
     task.observe(loss.times, loss.unweighted)
 
 
-@pytest.mark.parametrize("law", TIMES)
+@pytest.mark.parametrize("law", [name for name in TIMES if name not in NOISE_LAWS])
 @pytest.mark.parametrize("stratified", [True, False])
 def test_times_are_levels_of_the_schedule_evenly_drawn(law: str, stratified: bool, schedule: NoiseSchedule) -> None:
+    """Laws that weigh by 1/density have the mean of the uniform one; a law of the noise is another loss."""
     count = 4000
+    if law == "log_snr" and not schedule(torch.ones((), dtype=torch.float64)).isfinite():
+        pytest.skip("refused: no uniform law up to pure noise")
     draws = Draws(1, 0, torch.arange(count), count)
     t, weight = TIMES[law](schedule, stratified=stratified).draw(draws)
     assert t.shape == weight.shape == (count,)

@@ -159,13 +159,13 @@ KNOWN = torch.tensor([True, False, False, True])
 
 def test_inpainting_draws_from_the_conditional_law() -> None:
     """Gaussian data: mean and covariance of the unknown numbers given the known ones, at 4 standard errors."""
-    count = 4000
+    count = 2000
     path = Path(geometric(0.03, 3.0), ve)
     given = torch.tensor([1.3, 0.0, 0.0, -0.7], dtype=torch.float64)
     like = torch.empty(count, 4, dtype=torch.float64)
     noise = seeded(2, torch.arange(count), like)
     model = Inpainted(LAW, given.expand(count, 4), KNOWN, noise)
-    sampler, grid = AnnealedLangevin(path, 40, 0.25 * 0.03**2), path.grid(40)
+    sampler, grid = AnnealedLangevin(path, 40, 0.25 * 0.03**2), path.grid(30)
     *_, end = simulate(sampler, model, prior(path, noise), grid, noise=noise)
     assert torch.equal(end.x[:, KNOWN], given[KNOWN].expand(count, 2)), "known numbers come back bit for bit"
     u, k = ~KNOWN, KNOWN
@@ -174,7 +174,7 @@ def test_inpainting_draws_from_the_conditional_law() -> None:
     covariance = LAW.covariance[u][:, u] - gain @ LAW.covariance[k][:, u]
     found = end.x[:, u]
     assert ((found.mean(0) - mean).abs() < 4 * (covariance.diag() / count).sqrt() + 0.01).all()
-    assert torch.allclose(found.T.cov(), covariance, atol=0.035), (found.T.cov(), covariance)
+    assert torch.allclose(found.T.cov(), covariance, atol=0.05), (found.T.cov(), covariance)
     assert not torch.allclose(LAW.mean[u], mean, atol=0.3), "the condition matters"
 
 

@@ -46,7 +46,7 @@ def measured(errors: list[float]) -> float:
 def started(sampler: Sampler, errors: list[float]) -> None:
     """Order of a chain with its own start: the declared one, or at least `started_order` where only the start is worse.
 
-    Then early and late errors weigh by turns and may cancel at one grid, so the slope is taken over all.
+    Then early and late errors weigh by turns and may cancel at one grid: the slope is taken over all.
     """
     if sampler.started_order in (None, sampler.order):
         assert measured(errors) == pytest.approx(sampler.order, abs=0.3), errors

@@ -19,7 +19,7 @@ def test_recorded_numbers(path: Path, ledger: Callable[[Reference], None]) -> No
         reference.has_adapter = False
         pytest.skip("not covered: no adapter")
     adapter(reference)
-    assert reference.checked, f"{path.stem}: nothing was checked"
+    assert reference.checked or reference.facts, f"{path.stem}: nothing was checked"
     assert not reference.failures, "\n" + "\n".join(reference.failures)
     if path.parent == OWN_FOLDER:
         assert not reference.unknown, f"{path.stem}: neither checked nor explained: {', '.join(reference.unknown)}"

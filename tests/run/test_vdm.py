@@ -65,7 +65,7 @@ def test_two_halves_are_the_whole(logsnr: Verb, tmp_path: Path, run: Path) -> No
     assert records(tmp_path / "run") == records(run)
 
 
-@pytest.mark.parametrize("sampler", [("--sampler", "ddim"), ("--sampler", "ancestral"), ("--spacing", "log_snr")])
+@pytest.mark.parametrize("sampler", [("--sampler", "ddim"), ("--sampler", "ancestral"), ("--spacing", "uniform")])
 def test_the_chain_ends_at_the_lowest_level_and_is_decoded_in_units_of_the_data(
     logsnr: Verb, tmp_path: Path, run: Path, sampler: tuple[str, str]
 ) -> None:

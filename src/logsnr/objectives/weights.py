@@ -30,7 +30,7 @@ def simple(path: Path, level: Level) -> Tensor:
 
 
 def likelihood(path: Path, level: Level) -> Tensor:
-    """γ′: likelihood weighting, λ = g² on the score error (ScoreFlow, theorem 1), twice the integrand of the bound.
+    """γ′: likelihood weighting, λ = g² on the score error (ScoreFlow, theorem 1), twice VDM's integrand (eq. 15).
 
     g² |ŝ − s|² = σ² γ′ |ε̂ − ε|²/σ², on every scale (F7).
     """

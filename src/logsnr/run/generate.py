@@ -7,8 +7,13 @@ are held at once.
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+=======
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+>>>>>>> main
 
 import torch
 from torch import Tensor
@@ -18,6 +23,7 @@ from logsnr.denoiser import Conditioned, Model
 from logsnr.level import Level, over
 from logsnr.oracles import Oracle
 from logsnr.path import Path
+from logsnr.prediction import Prediction
 from logsnr.records import Part
 from logsnr.samplers import Sampler, Step, prior, seeded, simulate
 
@@ -55,8 +61,12 @@ class Recipe:
         """Network evaluations an example: counted, on one example of a law that is known exactly."""
         like = torch.zeros(1, 1, dtype=torch.float64)
         noise = seeded(self.seed, torch.zeros(1, dtype=torch.int64), like)
-        law, start = Oracle(gaussian(like[0], 1.0)), prior(self.path, noise)
-        return sum(int(step.evaluations) for step in simulate(self.sampler, law, start, self.grid, noise=noise))
+        oracle, start = Oracle(gaussian(like[0], 1.0)), prior(self.path, noise)
+
+        def model(x: Tensor, level: Level, **condition: Tensor) -> Prediction:
+            return replace(oracle(x, level), spread=torch.zeros_like(x))  # for rules that the network has a say in
+
+        return sum(int(step.evaluations) for step in simulate(self.sampler, model, start, self.grid, noise=noise))
 
 
 def default_width(shape: tuple[int, ...]) -> int:

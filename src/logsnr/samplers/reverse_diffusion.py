@@ -5,9 +5,9 @@ G = σ_{t|s}. The reverse SDE in the same discretisation, x_t − f + G² ŝ + G
 
     x_s = (2 − α_{t|s}) x_t + ½(1 + η²) σ²_{t|s} ŝ + η σ_{t|s} z
 
-with η = 1; η = 0 is the probability-flow variant. On the vp scale α_{t|s} = √(1 − β) and σ²_{t|s} = β, on ve
-they are 1 and σ_t² − σ_s² (algorithms 3 and 2). Unlike Euler–Maruyama it reads levels, not derivatives, so a large
-step stays within bounds.
+with η = 1; η = 0 is the probability-flow variant. On the vp scale α_{t|s} = √(1 − β) and σ²_{t|s} = β, on ve they are 1
+and σ_t² − σ_s² (algorithms 3 and 2). Unlike Euler–Maruyama it reads levels, not derivatives, so that a large step stays
+within bounds.
 """
 
 from __future__ import annotations

@@ -1,0 +1,19 @@
+"""Flow matching on the straight path (Lipman et al. 2023; Liu, Gong and Liu 2023; Esser et al. 2024)."""
+
+from typing import Any
+
+
+def flow() -> dict[str, Any]:
+    """x_t = (1 − t) x0 + t ε, t from 0 to 1 with both ends, the velocity ε − x0 and its plain squared error.
+
+    `--set objective.times=logit_normal` is the law of Esser et al. (2024, section 3.1).
+    """
+    return {
+        "schedule": {"name": "straight"},
+        "scale": "straight",
+        "target": "velocity",
+        "label": "time",
+        "variance": "small",
+        "objective": {"weight": "velocity", "times": {"name": "uniform"}},
+        "sample": {"sampler": {"name": "auto"}, "steps": 20},
+    }
