@@ -99,6 +99,20 @@ def test_a_sampler_that_arrives_elsewhere_is_caught(factor: float) -> None:
     assert "DOES NOT MEET" in "\n".join(found.lines())
 
 
+def test_a_sampler_that_arrives_nowhere_does_not_meet_even_itself() -> None:
+    class Restless(DDIM):
+        def __init__(self, count: int) -> None:
+            super().__init__()
+            self.count = count
+
+        def step(self, *given: Any, **more: Any) -> Step:
+            step = super().step(*given, **more)
+            return Step(step.x * (1 + 1 / self.count), step.mean, step.prediction, step.level, step.evaluations)
+
+    (track,) = certify(TWO, PATHS["vp"](), {"restless": lambda n: Restless(n % 7 + 1)}, NOISE, steps=(40, 80)).tracks
+    assert not track.meets
+
+
 def test_a_sampler_of_a_lower_order_than_it_says_is_seen() -> None:
     class Boasting(DDIM):
         order = 2

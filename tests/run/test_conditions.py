@@ -199,6 +199,7 @@ def test_what_is_refused(logsnr: Verb, classes_run: Path, arrays_run: Path, arra
     one_line(logsnr("sample", arrays_run, "--class", "left"), "no classes")
     one_line(logsnr("sample", classes_run, "--condition-from", tmp_path / "no.npz"), "no.npz")
     np.savez(tmp_path / "v.npz", vectors=np.zeros((2, 3)))
+    one_line(logsnr("sample", classes_run, "--condition-from", tmp_path / "v.npz"), "has vector", "takes classes")
     one_line(logsnr("sample", arrays_run, "--condition-from", tmp_path / "v.npz"), "image", "none")
     np.savez(tmp_path / "w.npz", vectors=np.zeros((2, 4)), conditions=np.zeros((2, 10, 10), bool))
     one_line(logsnr("sample", arrays_run, "--condition-from", tmp_path / "w.npz"), "(2, 4)", "(n, 3)")

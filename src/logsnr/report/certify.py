@@ -41,7 +41,8 @@ class Track:
     """What one sampler did. Distances are root mean squares of the median example, as shares of the common solution's.
 
     declared, measured: order of a whole chain, None where there is none, or where differences are round-off.
-    distances: of x_S to the common solution, for each S. limit: of its limit to it. meets: limit <= tolerance.
+    distances: of x_S to the common solution, for each S. limit: of its limit to it. meets: the limit is within the
+    tolerance, and the last solutions near enough to each other to have one.
     """
 
     name: str
@@ -161,7 +162,8 @@ def certify(
     for name, found in solutions.items():
         distances = tuple(_size(x - common) / scale for x in found)
         limit = _size(limits[name] - common) / scale
-        tracks.append(Track(name, orders[name], _order(found), distances, limit, limit <= tolerance))
+        meets = limit <= tolerance and not _moving(found, 2 * tolerance)
+        tracks.append(Track(name, orders[name], _order(found), distances, limit, meets))
     x0 = {name: found[-1] for name, found in solutions.items()}
     return Certificate(tuple(steps), tolerance, tuple(tracks), refused, x0)
 

@@ -88,6 +88,9 @@ def read(path: Path, conditions: Conditions) -> tuple[list[int], dict[str, np.nd
                 f"{path} is a single array, this run takes {', '.join(wanted) or 'none'}; allowed: an .npz"
             )
         found = {wanted[0]: found[""]}
+    if not found.keys() & set(conditions.names):
+        takes = ", ".join(conditions.names) or "no condition"
+        raise ValueError(f"{path} has {', '.join(found)}; this run takes {takes}")
     classes = found.pop("classes", None)
     names = [] if classes is None or not conditions.classes else [conditions.index(str(name)) for name in classes]
     return names, {name: found[name] for name in found if name in conditions.names}

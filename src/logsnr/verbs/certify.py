@@ -33,6 +33,8 @@ def run(args: Namespace, trained: Trained, recipe: Recipe, manifest: dict[str, A
     begin, end = args.index or (0, args.n or EXAMPLES)
     if end - begin > recipe.width:
         raise ValueError(f"--certify walks {end - begin} examples at once; allowed: up to {recipe.width}")
+    if args.dry_run:
+        return manifest
     index, steps = torch.arange(begin, end), [first * step // LADDER[0] for step in LADDER]
     noise = seeded(args.seed, index, torch.empty(len(index), *recipe.shape, device=recipe.device))(0, "prior")
     samplers, refused = deterministic(recipe.path, trained.config.variance)
