@@ -7,13 +7,8 @@ are held at once.
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-=======
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
->>>>>>> main
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
