@@ -124,7 +124,8 @@ def test_conditioning_runs(tmp_path: Path) -> None:
     """Its commands, on a run of a few steps, then its Python block."""
     document = ROOT / "docs" / "conditioning.md"
     commands = "\n".join(blocks(document, "sh")).replace("--minutes 2", "--steps 4 --network tiny --quiet")
-    lines = [[*shlex.split(line)[1:], *(["--steps", "3"] if " sample " in line else [])] for line in commands.splitlines()]
+    few = ["--steps", "3"]
+    lines = [[*shlex.split(line)[1:], *(few if " sample " in line else [])] for line in commands.splitlines()]
     script = f"from logsnr.cli import main\nfor words in {lines!r}:\n    assert main(words) == 0, words"
     said = run("\n".join([script, *blocks(document, "python")]), tmp_path)
     assert "(8, 8, 8) ('0', '1'" in said
