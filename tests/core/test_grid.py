@@ -17,27 +17,31 @@ ALL = range(1, 1001)
 SOME = [*range(1, 13), *range(37, 1001, 41), 998, 999, 1000]  # spacing in γ bisects: a second for each sixty grids
 
 
-def check(path: Path, steps: int, end: str, levels: Level) -> None:
+def check(path: Path, steps: int, end: str, levels: Level, spacing: str = "uniform") -> None:
+    """`auto` may end above the lowest level where x̂0 is next; only pure noise is an infinite level."""
     assert len(levels) == steps + 1
     assert (levels.gamma[:-1] > levels.gamma[1:]).all()
     assert torch.equal(levels.t[0], path.highest.t)
     if end == "clean":
         assert levels[-1].is_clean
         levels = levels[:-1]
-    if len(levels) > 1:
+    if len(levels) > 1 and (spacing, end) == ("auto", "clean"):
+        assert levels.t[-1] >= path.lowest.t
+    elif len(levels) > 1:
         assert torch.equal(levels.t[-1], path.lowest.t)
-    assert levels.gamma.isfinite().all()
+    assert levels.gamma[1:].isfinite().all()
+    assert levels.gamma[0] == path.highest.gamma
 
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_grids_of_a_table_are_distinct_knots(spacing: str, end: str) -> None:
     own = TABLE.at(torch.arange(1, 1001, dtype=torch.float64) / 1000)
-    for steps in SOME if spacing == "log_snr" else ALL:
+    for steps in ALL if spacing in ("uniform", "quadratic") else SOME:
         if steps == 1000 and end == "lowest":
             continue
         levels = TABLE.grid(steps, end, spacing)
-        check(TABLE, steps, end, levels)
+        check(TABLE, steps, end, levels, spacing)
         finite = levels.t[levels.t > 0]
         knots = (finite * 1000).round().long()
         assert torch.equal(knots.double() / 1000, finite)
@@ -49,16 +53,20 @@ def test_grids_of_a_table_are_distinct_knots(spacing: str, end: str) -> None:
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_grids_of_a_curve(spacing: str, end: str) -> None:
     path = Path(BetaLinear(), vp)
-    for steps in SOME if spacing == "log_snr" else ALL:
-        check(path, steps, end, path.grid(steps, end, spacing))
+    for steps in ALL if spacing in ("uniform", "quadratic") else SOME:
+        check(path, steps, end, path.grid(steps, end, spacing), spacing)
 
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_grids_of_every_path(path: Path, spacing: str, end: str) -> None:
+    if spacing in ("log_snr", "rho") and path.highest.gamma.isinf():
+        with pytest.raises(ValueError, match=f"spacing '{spacing}' .* inf; allowed: finite ends"):
+            path.grid(7, end, spacing)
+        return
     most = path.schedule.steps or 50
     for steps in (1, 2, 7, min(50, most) - (end == "lowest")):
-        check(path, steps, end, path.grid(steps, end, spacing))
+        check(path, steps, end, path.grid(steps, end, spacing), spacing)
 
 
 def test_uniform_steps_are_equal_in_time_and_quadratic_in_its_root() -> None:
@@ -68,7 +76,7 @@ def test_uniform_steps_are_equal_in_time_and_quadratic_in_its_root() -> None:
 
 
 def test_log_snr_steps_are_equal_in_gamma(path: Path) -> None:
-    if path.schedule.steps is None:
+    if path.schedule.steps is None and path.highest.gamma.isfinite():
         gamma = path.grid(20, "lowest", "log_snr").gamma
         assert torch.allclose(gamma.diff(), (gamma[-1] - gamma[0]).expand(20) / 20, atol=1e-6)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from logsnr.dynamics import Dynamics, dynamics, flow_drift, reverse_drift
 from logsnr.path import Path
 from logsnr.scales import SCALES, Scale
-from logsnr.schedules import BetaLinear, Linear, NoiseSchedule, geometric
+from logsnr.schedules import BetaLinear, Linear, NoiseSchedule, Straight, geometric
 
 # none is a knot of a table of 10, 1000 or 4000 levels
 TIMES = torch.tensor([0.131237, 0.271137, 0.417437, 0.583337, 0.771237, 0.948837], dtype=torch.float64)
@@ -154,7 +154,11 @@ def test_both_ends_are_levels(path: Path) -> None:
     assert float(highest.t) == 1
     assert float(lowest.t) == path.schedule.t_min
     for level in (lowest, highest):
-        assert torch.stack([level.gamma, level.log_alpha, level.log_sigma]).isfinite().all()
+        if level.gamma == math.inf:  # pure noise, of the straight schedule alone
+            assert type(path.schedule) is Straight
+            assert (float(level.alpha), float(level.sigma)) == (float(path.scale is SCALES["ve"]), path.scale.noise_limit)
+        else:
+            assert torch.stack([level.gamma, level.log_alpha, level.log_sigma]).isfinite().all()
     start = path.at(0.0)
     assert start.is_clean == (path.schedule.t_min > 0)
     if start.is_clean:

@@ -18,8 +18,19 @@ T01 = torch.linspace(0, 1, 1001, dtype=torch.float64)
 def test_gamma_increases(schedule: NoiseSchedule) -> None:
     gamma = schedule(schedule.t_min + (1 - schedule.t_min) * T01)
     assert gamma.dtype == torch.float64
-    assert gamma.isfinite().all()
+    assert gamma[:-1].isfinite().all()
     assert (gamma.diff() > 0).all()
+    assert gamma[-1].isfinite() or gamma[-1] == math.inf == -schedule(T01[0]), "unbounded at one end, so at both"
+
+
+def test_the_straight_schedule_is_t_in_units_of_alpha_plus_sigma() -> None:
+    gamma = SCHEDULES["straight"]()(T01)
+    assert gamma[[0, -1]].tolist() == [-math.inf, math.inf]
+    assert torch.allclose(SCALES["straight"].log_sigma(gamma).exp(), T01, rtol=1e-14)
+    assert torch.allclose(SCALES["straight"].log_alpha(gamma).exp(), 1 - T01, rtol=1e-12, atol=1e-16)
+    for t_min in (0.0, 1.0, -0.1):
+        with pytest.raises(ValueError, match="t_min = .*; allowed: 0 < t_min < 1"):
+            SCHEDULES["straight"](t_min=t_min)
 
 
 def test_below_the_lowest_finite_level_is_only_the_clean_one(schedule: NoiseSchedule) -> None:
