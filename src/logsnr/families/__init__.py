@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from logsnr.families.ddpm import ddpm
+from logsnr.families.edm import edm
+from logsnr.families.flow import flow
 from logsnr.families.iddpm import iddpm
 from logsnr.families.ncsn import ncsn, ncsnv2
 from logsnr.families.score_sde import subvp_sde, ve_sde, vp_sde
@@ -21,3 +23,4 @@ LEARNING_RATE = 2e-4  # DDPM's, for 35.7 million parameters
 
 FAMILIES: dict[str, Callable[[], dict[str, Any]]] = {"ddpm": ddpm, "iddpm": iddpm, "ncsn": ncsn, "ncsnv2": ncsnv2}
 FAMILIES |= {"ve-sde": ve_sde, "vp-sde": vp_sde, "subvp-sde": subvp_sde, "vdm": vdm}
+FAMILIES |= {"edm": edm, "flow": flow}
