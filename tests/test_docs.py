@@ -120,6 +120,18 @@ def test_one_model_six_papers_runs(tmp_path: Path) -> None:
     run("\n".join([script, *blocks(document, "python")]), tmp_path)
 
 
+def test_conditioning_runs(tmp_path: Path) -> None:
+    """Its commands, on a run of a few steps, then its Python block."""
+    document = ROOT / "docs" / "conditioning.md"
+    commands = "\n".join(blocks(document, "sh")).replace("--minutes 2", "--steps 4 --network tiny --quiet")
+    few = ["--steps", "3"]
+    lines = [[*shlex.split(line)[1:], *(few if " sample " in line else [])] for line in commands.splitlines()]
+    script = f"from logsnr.cli import main\nfor words in {lines!r}:\n    assert main(words) == 0, words"
+    said = run("\n".join([script, *blocks(document, "python")]), tmp_path)
+    assert "(8, 8, 8) ('0', '1'" in said
+    assert (tmp_path / "runs" / "in-turn" / "samples.npz").is_file()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):

@@ -45,6 +45,11 @@ def size(text: str) -> tuple[int, ...]:
     return sides * 2 if len(sides) == 1 else sides
 
 
+def names(text: str) -> list[str]:
+    """`A,B,…`."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def steps(text: str) -> int | str:
     """A number of steps, or text for the grid: `10,15,20` in equal sections, `ddim25`."""
     try:
@@ -89,6 +94,11 @@ def _train(parser: Parser) -> None:
     data.add_argument("--data", dest="data.source", metavar="DATA", help=known)
     data.add_argument("--size", dest="data.size", type=size, metavar="N|HxW", help="resize and centre-crop images")
     data.add_argument("--channels", dest="data.channels", type=int, metavar="C", help="convert images to 1, 3 or 4")
+    condition = (
+        "what the model is told: classes, vector, image (arrays vectors, conditions of an .npz); may be repeated"
+    )
+    data.add_argument("--condition", dest="condition.use", type=names, action="extend", metavar="NAME", help=condition)
+    data.add_argument("--drop", dest="condition.drop", type=float, metavar="P", help="how often it is not told (0.1)")
     data.add_argument("--flip", dest="data.flip", action="store_const", const=True, help="mirror half of the draws")
     parser.add_argument("--out", required=True, metavar="RUN", help="run directory; the same command goes on in it")
     train = parser.add_argument_group("training")
@@ -129,8 +139,13 @@ def _sample(parser: Parser) -> None:
     parser.add_argument("--eta", type=float, metavar="E", help="ddim: 0 deterministic to 1 ancestral")
     parser.add_argument("--spacing", metavar="NAME", help="of the grid: uniform, quadratic, log_snr, rho, auto")
     parser.add_argument("--end", metavar="NAME", help="of the grid: clean (a last denoising step) or lowest (none)")
+    classes = "class by name or index, or none; several are gone through in turn; may be repeated"
+    parser.add_argument("--class", dest="classes", type=names, action="extend", metavar="NAME", help=classes)
+    parser.add_argument("--condition-from", metavar="FILE", help=".npz of vectors, conditions: row i for example i")
     parser.add_argument("--weights", default="ema", metavar="ema|raw", help="which weights")
     parser.add_argument("--batch-size", type=int, metavar="N", help="examples held at once; never changes a result")
+    parser.add_argument("--certify", action="store_true",
+                        help="see that all deterministic samplers meet at one x0, with measured orders")  # fmt: skip
     parser.add_argument("--trajectory", action="store_true", help="write trajectory.png and .gif of x_t and x̂0")
     parser.add_argument("--float", action="store_true", help="keep the float32 examples in model units too, as x")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done")

@@ -35,6 +35,22 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class ConditionConfig:
+    """What the model is told beside the noise level. use: of classes, vector, image. drop: how often it is not told."""
+
+    use: tuple[str, ...] = ()
+    drop: float = 0.1
+
+    def __post_init__(self) -> None:
+        known = ("classes", "vector", "image")
+        for name in self.use:
+            if name not in known or self.use.count(name) > 1:
+                raise ValueError(f"condition.use = {list(self.use)}; allowed: each at most once of {', '.join(known)}")
+        if not 0 <= self.drop < 1:
+            raise ValueError(f"condition.drop = {self.drop}; allowed: 0 to below 1")
+
+
+@dataclass(frozen=True)
 class ObjectiveConfig:
     """What is minimised: a loss, its weight on the ε error, and a law of t."""
 
@@ -140,6 +156,7 @@ class RunConfig:
     inputs: Part = field(default_factory=lambda: Part("unit"))
     bound: Part = field(default_factory=lambda: Part("chain"))
     data: DataConfig = field(default_factory=DataConfig)
+    condition: ConditionConfig = field(default_factory=ConditionConfig)
     network: Part = field(default_factory=lambda: Part("auto"))
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)

@@ -11,7 +11,7 @@ and ε̂ mean the same in both. Therefore any model runs under any sampler on an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -159,3 +159,14 @@ class Clipped:
 
     def __call__(self, x: Tensor, level: Level, **condition: Tensor) -> Prediction:
         return self.model(x, level, **condition).clipped(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """A model with its condition bound, (B, *) by keyword: what a sampler, which knows no conditions, is handed."""
+
+    model: Model
+    condition: Mapping[str, Tensor]
+
+    def __call__(self, x: Tensor, level: Level, **condition: Tensor) -> Prediction:
+        return self.model(x, level, **{**self.condition, **condition})

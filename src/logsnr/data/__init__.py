@@ -4,10 +4,23 @@
 and knows the number of grey levels; :class:`Batches` says which examples each optimiser step sees.
 """
 
+from logsnr.data.conditions import CONDITIONS, Conditions
 from logsnr.data.order import Batch, Batches
 from logsnr.data.record import Dataset
 from logsnr.data.sources import READERS, load
 from logsnr.data.toys import TOYS, Mixture
 from logsnr.data.transform import Lattice, Transform
 
-__all__ = ["READERS", "TOYS", "Batch", "Batches", "Dataset", "Lattice", "Mixture", "Transform", "load"]
+__all__ = [
+    "CONDITIONS",
+    "READERS",
+    "TOYS",
+    "Batch",
+    "Batches",
+    "Conditions",
+    "Dataset",
+    "Lattice",
+    "Mixture",
+    "Transform",
+    "load",
+]

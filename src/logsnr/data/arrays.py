@@ -1,13 +1,15 @@
 """NumPy files: ``x.npy``, memory-mapped, and ``x.npz``.
 
 An .npz holds one array, or ``images`` and ``labels`` (also x/y, data/targets, arr_0/arr_1), or the same per
-split: ``x_train, y_train, x_test, y_test``, ``train_images, train_labels, val_images, …``. Nothing is
-unpickled.
+split: ``x_train, y_train, x_test, y_test``, ``train_images, train_labels, val_images, …``. Beside them may stand
+what else conditions the examples, row by row: ``vectors`` (N, F) and ``conditions`` (N, C', *spatial), spelt per split
+in the same ways. Nothing is unpickled.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from logsnr.data.split import NAMES
 EXAMPLES = ("images", "x", "data", "arr_0")
 SPLITS = ("", *dict.fromkeys(NAMES.values()))
 LABELS = ("labels", "y", "targets", "target", "arr_1")
+BESIDE = {"vector": ("vectors",), "image": ("conditions",)}
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 
 
@@ -52,7 +55,7 @@ def read_npz(source: str, wish: Wish) -> Source:
             names = {"": (archive.files[0], None)}
         try:
             blocks = {
-                split: Block(archive[examples], archive[labels] if labels else None)
+                split: Block(archive[examples], archive[labels] if labels else None, _beside(archive, keys, split))
                 for split, (examples, labels) in names.items()
                 if examples
             }
@@ -63,6 +66,30 @@ def read_npz(source: str, wish: Wish) -> Source:
             f"arrays {', '.join(keys.values())}; known: images, labels, or x_train, x_test, or a single array"
         )
     return Source(blocks)
+
+
+def _beside(archive: Any, keys: dict[str, str], split: str) -> dict[str, np.ndarray]:
+    found = {name: _key(keys, split, parts) for name, parts in BESIDE.items()}
+    return {name: archive[key] for name, key in found.items() if key}
+
+
+def read_conditions(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file that condition examples, by keyword (labels as "classes"); "" for a single array.
+
+    Raises:
+        ValueError: in one line, if it is no .npy or .npz file, or no array has a known name.
+    """
+    if is_npy(str(path)):
+        return {"": np.load(path, allow_pickle=False)}
+    if not is_npz(str(path)):
+        raise ValueError(f"{path} is no .npy or .npz file; allowed: arrays vectors, conditions or labels")
+    with np.load(path, allow_pickle=False) as archive:
+        keys = {key.lower(): key for key in archive.files}
+        known = {"classes": LABELS[:1], **BESIDE}
+        found = {name: archive[key] for name, parts in known.items() if (key := _key(keys, "", parts))}
+    if not found:
+        raise ValueError(f"{path} has the arrays {', '.join(keys.values())}; known: vectors, conditions, labels")
+    return found
 
 
 def _key(keys: dict[str, str], split: str, parts: tuple[str, ...]) -> str | None:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from logsnr.data.beside import beside
 from logsnr.data.lazy import Lazy
 from logsnr.data.record import Block, Dataset, Examples, Source, Wish
 from logsnr.data.resize import FILTER, resize
@@ -26,7 +27,7 @@ def assemble(source: str, found: Source, split: str, wish: Wish) -> Dataset:
         refuse_non_finite(blocks)
     if wish.size:
         blocks = {
-            name: Block(_resized(block.examples, wish.size, layout, levels), block.labels)
+            name: block._replace(examples=_resized(block.examples, wish.size, layout, levels))
             for name, block in blocks.items()
         }
     places = _places(blocks)
@@ -49,6 +50,7 @@ def assemble(source: str, found: Source, split: str, wish: Wish) -> Dataset:
         facts={"splits": counts, "resize": resized, **found.seen},
         _examples=blocks[name].examples,
         _rows=rows,
+        _beside=beside(blocks, name, (fitted, fitted_rows), transform.shape),
     )
 
 

@@ -33,7 +33,7 @@ class Batch:
     Attributes:
         step: the step n.
         x: (B, *shape) float32, model units.
-        condition: keywords for the network; {"classes": (B,) int64} if labelled.
+        condition: keywords for the network (:mod:`logsnr.data.conditions`); images are mirrored with their example.
         index: (B,) int64, the position in the global batch, 0 .. B−1.
         examples: (B,) int64, the position in the data set.
     """
@@ -72,7 +72,8 @@ class Batches:
         examples, mirrored = self._drawn(step)
         x, condition = self.dataset.batch(examples)
         if self.flip:
-            x[mirrored] = x[mirrored].flip(-1)
+            for image in (x, *(condition[name] for name in ("image",) if name in condition)):
+                image[mirrored] = image[mirrored].flip(-1)
         return Batch(step, x, condition, torch.arange(self.batch_size), torch.from_numpy(examples))
 
     def iterate(self, start_step: int = 0) -> Generator[Batch, None, None]:

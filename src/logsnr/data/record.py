@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from logsnr.data.conditions import Conditions, marked
 from logsnr.data.lazy import Lazy
 from logsnr.data.transform import Transform
 
@@ -35,10 +36,21 @@ class Wish(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Raw examples (N, *raw_shape) and what labels them, (N,) integers or strings, or None."""
+    """Raw examples (N, *raw_shape) and what labels them, (N,) integers or strings, or None.
+
+    beside: further arrays that condition the examples, row by row, by the keyword they become: "vector", "image".
+    """
 
     examples: Examples
     labels: np.ndarray | None = None
+    beside: dict[str, np.ndarray] = {}  # noqa: RUF012 (never changed)
+
+
+class Beside(NamedTuple):
+    """The array of one keyword for a whole block, (N, *), and its transform."""
+
+    raw: np.ndarray
+    transform: Transform
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,7 @@ class Dataset:
     facts: dict[str, Any]
     _examples: Examples = field(repr=False)
     _rows: np.ndarray = field(repr=False)
+    _beside: dict[str, Beside] = field(repr=False, default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -112,11 +125,54 @@ class Dataset:
         return np.asarray(self._examples[self._rows[np.asarray(indices, dtype=np.intp)]])
 
     def batch(self, indices: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return x (n, *shape), float32, model units, and {"classes": (n,) int64} if labelled, else {}."""
-        x = self.transform.encode(self.raw(indices))
-        if self.labels is None:
-            return x, {}
-        return x, {"classes": self.labels[torch.as_tensor(indices, dtype=torch.int64)]}
+        """Return x (n, *shape), float32, model units, and its conditions by keyword (:mod:`logsnr.data.conditions`)."""
+        return self.transform.encode(self.raw(indices)), self.condition(indices)
+
+    def condition(self, indices: Any) -> dict[str, Tensor]:
+        """Return the conditions of the examples ``indices`` (n,) by keyword, {} if there are none."""
+        rows = self._rows[np.asarray(indices, dtype=np.intp)]
+        found = {} if self.labels is None else {"classes": self.labels[torch.as_tensor(indices, dtype=torch.int64)]}
+        for name, (raw, transform) in self._beside.items():
+            found[name] = marked(transform.encode(raw[rows]))
+        return found
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the examples come with: class names and counts in this split, transforms of vectors and images."""
+        labelled = self.labels is not None
+        counts = torch.bincount(self.labels, minlength=len(self.classes)).tolist() if self.labels is not None else []
+        transforms = {name: transform for name, (_, transform) in self._beside.items()}
+        return Conditions(self.classes if labelled else (), tuple(counts), **transforms)
+
+    def conditioned_on(self, names: Collection[str]) -> Dataset:
+        """Return the same examples with these conditions alone, by keyword.
+
+        Raises:
+            ValueError: if the data has no such condition, naming those it has.
+        """
+        have = self.conditions.names
+        for name in names:
+            if name not in have:
+                raise ValueError(
+                    f"data {self.source!r}, split {self.split!r}, has no {name} to condition on; "
+                    f"it has: {', '.join(have) or 'none (labels, vectors and conditions are read beside the examples)'}"
+                )
+        beside = {name: found for name, found in self._beside.items() if name in names}
+        return replace(self, labels=self.labels if "classes" in names else None, _beside=beside)
+
+    @cached_property
+    def condition_fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each condition by keyword: names and labels of the classes, the raw rows of the others."""
+        digests = {}
+        if self.labels is not None:
+            text = json.dumps([self.classes, self.labels.tolist()])
+            digests["classes"] = hashlib.sha256(text.encode()).hexdigest()
+        for name, (raw, _) in self._beside.items():
+            digest = hashlib.sha256(json.dumps([raw.shape[1:], raw.dtype.newbyteorder("<").str]).encode())
+            for part in chunks(raw, self._rows):
+                digest.update(np.ascontiguousarray(part, dtype=raw.dtype.newbyteorder("<")).tobytes())
+            digests[name] = digest.hexdigest()
+        return digests
 
     @cached_property
     def fingerprint(self) -> str:
@@ -137,6 +193,7 @@ class Dataset:
             "raw_shape": list(self.transform.raw_shape),
             "levels": self.levels,
             "classes": list(self.classes),
+            **({"conditions": list(self.conditions.names)} if self._beside else {}),
             "range": [low, high],
             "fingerprint": fingerprint,
             **self.facts,

@@ -1,7 +1,7 @@
 """Networks: modules called as `network(x, label, **condition)`; they know x, a label, keywords; no noise.
 
-x is (B, D) or (B, C, *spatial), `label` (B,) float, as scaled by the caller, `classes` (B,) int64; the result
-has the batch and the spatial axes of x.
+x is (B, D) or (B, C, *spatial), `label` (B,) float, as scaled by the caller, `classes` (B,) int64, `vector`
+(B, F + 1), `image` (B, C' + 1, *spatial); the result has the batch and the spatial axes of x.
 """
 
 from .blocks import Attention as Attention
@@ -12,6 +12,7 @@ from .catalogue import build as build
 from .catalogue import configure as configure
 from .catalogue import construct as construct
 from .catalogue import default_size as default_size
+from .concatenated import Concatenated as Concatenated
 from .dit import DiT as DiT
 from .dit import DiTOptions as DiTOptions
 from .embeddings import Conditioning as Conditioning

@@ -5,16 +5,20 @@
 
 A network of one's own takes one line, `NETWORKS["mine"] = Mine`, where `Mine(shape, *, num_classes,
 out_channels, **options)` is a module called as `network(x, label, **condition)`; then `build("mine", shape)`
-works, and a named size of it is one more entry of `SIZES`.
+works, and a named size of it is one more entry of `SIZES`. Condition images are concatenated to the
+input of any network, and so are vectors, as constant channels, unless it has a parameter `vector_features` and does
+better with them (`Conditioning`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 from torch import nn
 
+from .concatenated import Concatenated
 from .dit import DiT
 from .energy import Energy
 from .mlp import MLP
@@ -44,6 +48,8 @@ def configure(
     shape: Sequence[int],
     *,
     num_classes: int = 0,
+    vector_features: int = 0,
+    condition_channels: int = 0,
     out_channels: int | None = None,
     output: str | None = None,
     **overrides: Any,
@@ -53,7 +59,7 @@ def configure(
     Args:
         name: a key of `SIZES`, or of `NETWORKS` for a network with its own defaults.
         shape: (D,) or (C, *spatial) of one example. For vectors "small" stands for "mlp-small", and so on.
-        num_classes: 0 for a network without classes.
+        num_classes, vector_features, condition_channels: K classes, F numbers, C' channels that condition it, or 0.
         out_channels: D or C unless given; a learned variance doubles it.
         output: a key of `OUTPUTS`, or None for the network's own.
         overrides: options of the named size to change.
@@ -61,28 +67,32 @@ def configure(
     Raises:
         ValueError: for a name or an option that is unknown, naming the known ones.
     """
-    if len(shape) == 1 and f"mlp-{name}" in SIZES:
-        name = f"mlp-{name}"
-    if name in SIZES:
-        options = SIZES[name]
-        known = [key for key in options if key != "network"]
-        for key in overrides:
-            if key not in known:
-                raise ValueError(f"unknown option {key!r} of network {name!r}; known: {', '.join(known)}")
-    elif name in NETWORKS:
-        options = {"network": name}
-    else:
-        raise ValueError(f"unknown network {name!r}; known: {', '.join([*SIZES, *NETWORKS])}")
+    options = _options(f"mlp-{name}" if len(shape) == 1 and f"mlp-{name}" in SIZES else name, overrides)
     if output is not None and output not in OUTPUTS:
         raise ValueError(f"unknown output {output!r} of a network; known: {', '.join(OUTPUTS)}")
+    beside = {"vector_features": vector_features, "condition_channels": condition_channels}
     return {
         **options,
         **overrides,
         **({} if output is None else {"output": output}),
+        **{key: size for key, size in beside.items() if size},
         "shape": list(shape),
         "num_classes": num_classes,
         "out_channels": shape[0] if out_channels is None else out_channels,
     }
+
+
+def _options(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a named size, or of a network with its own defaults; ValueError for what is unknown."""
+    if name in SIZES:
+        known = [key for key in SIZES[name] if key != "network"]
+        for key in overrides:
+            if key not in known:
+                raise ValueError(f"unknown option {key!r} of network {name!r}; known: {', '.join(known)}")
+        return SIZES[name]
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}; known: {', '.join([*SIZES, *NETWORKS])}")
+    return {"network": name}
 
 
 def construct(config: Mapping[str, Any]) -> nn.Module:
@@ -91,7 +101,12 @@ def construct(config: Mapping[str, Any]) -> nn.Module:
     kind, output = options.pop("network", None), options.pop("output", None)
     if kind not in NETWORKS:
         raise ValueError(f"unknown network {kind!r}; known: {', '.join(NETWORKS)}")
-    network = NETWORKS[kind](options.pop("shape"), **options)
+    shape, channels, features = options.pop("shape"), options.pop("condition_channels", 0), 0
+    if "vector_features" not in signature(NETWORKS[kind]).parameters:
+        features = options.pop("vector_features", 0)
+    more = Concatenated.width(channels, features)
+    network = NETWORKS[kind]([shape[0] + more, *shape[1:]] if more else shape, **options)
+    network = Concatenated(network, channels, features) if more else network
     return network if output is None else OUTPUTS[output](network)
 
 

@@ -101,17 +101,23 @@ class Block(nn.Module):
 
 
 class DiT(nn.Module):
-    """network(x, label, classes=None): x (B, C, *spatial), label (B,) float, to (B, out_channels, *spatial).
+    """network(x, label, classes=None, vector=None): x (B, C, *spatial), label (B,), to (B, out_channels, *spatial).
 
     Args:
         shape: (C, *spatial) of one example, with one to three spatial axes. Only C and the rank bind: any size runs.
-        num_classes: see `Conditioning`.
+        num_classes, vector_features: see `Conditioning`.
         out_channels: C unless given.
         options: see `DiTOptions`.
     """
 
     def __init__(
-        self, shape: Sequence[int], *, num_classes: int = 0, out_channels: int | None = None, **options: Any
+        self,
+        shape: Sequence[int],
+        *,
+        num_classes: int = 0,
+        vector_features: int = 0,
+        out_channels: int | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.in_channels, self.rank = shape[0], rank_of(shape, "DiT")
@@ -119,7 +125,7 @@ class DiT(nn.Module):
         if o.width < 2 * self.rank:
             raise ValueError(f"width must be at least 2 per spatial axis, {2 * self.rank}; got {o.width}")
         pixels = o.patch**self.rank
-        self.embedding = Conditioning(o.frequencies, o.width, num_classes)
+        self.embedding = Conditioning(o.frequencies, o.width, num_classes, vector_features)
         self.stem = Linear(self.in_channels * pixels, o.width)
         self.blocks = nn.ModuleList(Block(o.width, o.heads, o.expansion, o.dropout) for _ in range(o.depth))
         self.silu = SiLU()
@@ -127,13 +133,13 @@ class DiT(nn.Module):
         self.norm = nn.LayerNorm(o.width, eps=1e-6, elementwise_affine=False)
         self.head = zeroed(Linear(o.width, (self.in_channels if out_channels is None else out_channels) * pixels))
 
-    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         o = self.options
         x, cut = framed(x, self.in_channels, self.rank, o.patch)
         grid = [size // o.patch for size in x.shape[2:]]
         tokens = self.stem(patches(x, o.patch))
         h = tokens + places(grid, o.width, x.device).to(tokens.dtype)
-        e = self.embedding(label, classes)
+        e = self.embedding(label, classes, vector)
         for block in self.blocks:
             h = run(block, h, e, checkpointing=o.checkpointing)
         shift, scale = self.steer(self.silu(e)).chunk(2, dim=-1)

@@ -1,8 +1,9 @@
-"""How a label and a class become the features that steer a network.
+"""How a label, a class and a vector become the features that steer a network.
 
 A label is one float per example. Its sines and cosines at geometrically spaced frequencies (Vaswani et al.
 2017, as used by DDPM and improved DDPM) tell apart neighbouring labels and give every scale of difference its
-own pair; a small perceptron mixes them, and the class, when there is one, adds its own learned vector.
+own pair; a small perceptron mixes them, the class, when there is one, adds its own learned vector, and a vector of
+numbers adds a linear map of itself.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class FourierFeatures(nn.Module):
 
 
 class Conditioning(nn.Module):
-    """e = W₂ silu(W₁ encode(label)) + c[class]: one feature vector per example.
+    """e = W₂ silu(W₁ encode(label)) + c[class] + W₃ [v, 1]: one feature vector per example.
 
     Args:
         features: features of the label, at least 2.
@@ -72,6 +73,8 @@ class Conditioning(nn.Module):
         num_classes: number of classes, 0 for none. Index `num_classes` is the class "none given", which a row
             without
             class takes and classifier-free guidance trains (Ho & Salimans 2022).
+        vector_features: F of the vectors v, 0 for none. They come as (B, F + 1) whose last feature is 1; zeros all
+            along are the vector "none given".
         encode: another map of the label (B,) to (B, features), in the place of `sinusoidal`; a module or a function.
     """
 
@@ -80,6 +83,7 @@ class Conditioning(nn.Module):
         features: int,
         width: int,
         num_classes: int = 0,
+        vector_features: int = 0,
         *,
         encode: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
@@ -89,11 +93,13 @@ class Conditioning(nn.Module):
         self.num_classes = num_classes
         self.perceptron = nn.Sequential(Linear(features, width), SiLU(), Linear(width, width))
         self.classes = nn.Embedding(num_classes + 1, width) if num_classes else None
+        self.vector = Linear(vector_features + 1, width) if vector_features else None
 
-    def forward(self, label: Tensor, classes: Tensor | None = None) -> Tensor:
-        """(B,) float label and optional (B,) int64 classes to (B, width)."""
+    def forward(self, label: Tensor, classes: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
+        """(B,) float label, optional (B,) int64 classes and (B, vector_features + 1) vectors to (B, width)."""
         features = sinusoidal(label, self.features) if self.encode is None else self.encode(label)
         e = self.perceptron(features.to(next(self.perceptron.parameters()).dtype))
+        e = self._with_vector(e, vector)
         if self.classes is None:
             if classes is not None:
                 raise ValueError("this network was built with num_classes = 0 and takes no classes")
@@ -101,3 +107,15 @@ class Conditioning(nn.Module):
         if classes is None:
             classes = torch.full_like(label, self.num_classes, dtype=torch.int64)
         return e + self.classes(classes)
+
+    def _with_vector(self, e: Tensor, vector: Tensor | None) -> Tensor:
+        if self.vector is None:
+            if vector is not None:
+                raise ValueError("this network was built with vector_features = 0 and takes no vector")
+            return e
+        wanted = (len(e), self.vector.in_features)
+        if vector is None:
+            vector = e.new_zeros(wanted)
+        if vector.shape != wanted:
+            raise ValueError(f"a vector of shape {tuple(vector.shape)}; allowed: {wanted}, its last feature 1 if given")
+        return e + self.vector(vector.to(e))

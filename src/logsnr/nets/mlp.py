@@ -34,11 +34,11 @@ class Residual(nn.Module):
 
 
 class MLP(nn.Module):
-    """network(x, label, classes=None): x (B, D), label (B,) float, to (B, out_channels).
+    """network(x, label, classes=None, vector=None): x (B, D), label (B,) float, to (B, out_channels).
 
     Args:
         shape: (D,) of one example.
-        num_classes: see `Conditioning`.
+        num_classes, vector_features: see `Conditioning`.
         out_channels: D unless given.
         width: features of every hidden layer.
         blocks: number of residual blocks.
@@ -50,6 +50,7 @@ class MLP(nn.Module):
         shape: Sequence[int],
         *,
         num_classes: int = 0,
+        vector_features: int = 0,
         out_channels: int | None = None,
         width: int = 256,
         blocks: int = 3,
@@ -60,16 +61,16 @@ class MLP(nn.Module):
             given = f"{tuple(shape)}, {width}, {blocks}"
             raise ValueError(f"an MLP takes vectors (D,) and positive width, blocks; got {given}")
         self.features = shape[0]
-        self.embedding = Conditioning(max(2, width), width, num_classes)
+        self.embedding = Conditioning(max(2, width), width, num_classes, vector_features)
         self.stem = Linear(self.features, width)
         self.blocks = nn.ModuleList(Residual(width, dropout) for _ in range(blocks))
         self.silu = SiLU()
         self.head = zeroed(Linear(width, self.features if out_channels is None else out_channels))
 
-    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.features:
             raise ValueError(f"this network takes x of shape (B, {self.features}); got {tuple(x.shape)}")
-        e = self.embedding(label, classes)
+        e = self.embedding(label, classes, vector)
         h = self.stem(x)
         for block in self.blocks:
             h = block(h, e)

@@ -103,17 +103,23 @@ class Ascent(nn.Module):
 
 
 class NCSNpp(nn.Module):
-    """network(x, label, classes=None): x (B, C, *spatial), label (B,) float, to (B, out_channels, *spatial).
+    """network(x, label, classes=None, vector=None): x (B, C, *spatial), label (B,), to (B, out_channels, *spatial).
 
     Args:
         shape: (C, *spatial) of one example, with one to three spatial axes. Only C and the rank bind: any size runs.
-        num_classes: see `Conditioning`.
+        num_classes, vector_features: see `Conditioning`.
         out_channels: C unless given.
         options: see `NCSNppOptions`.
     """
 
     def __init__(
-        self, shape: Sequence[int], *, num_classes: int = 0, out_channels: int | None = None, **options: Any
+        self,
+        shape: Sequence[int],
+        *,
+        num_classes: int = 0,
+        vector_features: int = 0,
+        out_channels: int | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.in_channels, self.rank = shape[0], rank_of(shape, "NCSN++")
@@ -122,7 +128,7 @@ class NCSNpp(nn.Module):
         fourier = o.embedding == "fourier"
         encode = FourierFeatures(2 * o.channels, o.fourier_scale) if fourier else None
         features = 2 * o.channels if fourier else max(2, o.channels)
-        self.embedding = Conditioning(features, 4 * o.channels, num_classes, encode=encode)
+        self.embedding = Conditioning(features, 4 * o.channels, num_classes, vector_features, encode=encode)
         self.stem = convolution(self.rank, self.in_channels, o.channels)
         self.down, kept = self._down()
         coarsest = kept[-1]
@@ -213,9 +219,9 @@ class NCSNpp(nn.Module):
             gain=self.options.gain,
         )
 
-    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         x, cut = framed(x, self.in_channels, self.rank, 2 ** (len(self.options.multipliers) - 1))
-        e = self.embedding(label, classes)
+        e = self.embedding(label, classes, vector)
         kept, picture = [self.stem(x)], x
         for level in self.down:
             features, picture = level(kept[-1], e, picture)

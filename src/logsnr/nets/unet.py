@@ -59,24 +59,30 @@ class UNetOptions:
 
 
 class UNet(nn.Module):
-    """network(x, label, classes=None): x (B, C, *spatial), label (B,) float, to (B, out_channels, *spatial).
+    """network(x, label, classes=None, vector=None): x (B, C, *spatial), label (B,), to (B, out_channels, *spatial).
 
     Args:
         shape: (C, *spatial) of one example, with one to three spatial axes. Only C and the rank bind: any
             size runs.
-        num_classes: see `Conditioning`.
+        num_classes, vector_features: see `Conditioning`.
         out_channels: C unless given.
         options: see `UNetOptions`.
     """
 
     def __init__(
-        self, shape: Sequence[int], *, num_classes: int = 0, out_channels: int | None = None, **options: Any
+        self,
+        shape: Sequence[int],
+        *,
+        num_classes: int = 0,
+        vector_features: int = 0,
+        out_channels: int | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.in_channels, self.rank = shape[0], rank_of(shape, "U-Net")
         self.options = options_ = UNetOptions.parse(options)
         width = options_.channels
-        self.embedding = Conditioning(max(2, width), 4 * width, num_classes)
+        self.embedding = Conditioning(max(2, width), 4 * width, num_classes, vector_features)
         self.stem = convolution(self.rank, self.in_channels, width)
         self.down, skips = self._down()
         coarsest = skips[-1]
@@ -143,10 +149,10 @@ class UNet(nn.Module):
             resample=resample,
         )
 
-    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         x, cut = framed(x, self.in_channels, self.rank, 2 ** (len(self.options.multipliers) - 1))
         h = self.stem(x)
-        e = self.embedding(label, classes)
+        e = self.embedding(label, classes, vector)
         skips = [h]
         for chain in self.down:
             h = self._run(chain, h, e)

@@ -46,11 +46,11 @@ def positional(label: Tensor, dim: int, max_period: float = 10_000) -> Tensor:
 
 
 class VDMUNet(nn.Module):
-    """network(x, label, classes=None): x (B, C, *spatial), label (B,) float, to (B, out_channels, *spatial).
+    """network(x, label, classes=None, vector=None): x (B, C, *spatial), label (B,), to (B, out_channels, *spatial).
 
     Args:
         shape: (C, *spatial) of one example, with one to three spatial axes. Only C and the rank bind.
-        num_classes: number of classes, 0 for none; see `Conditioning`.
+        num_classes, vector_features: 0 for none; see `Conditioning`.
         out_channels: C unless given.
         channels: of every block, and features of the label's embedding.
         depth: blocks down.
@@ -68,6 +68,7 @@ class VDMUNet(nn.Module):
         shape: Sequence[int],
         *,
         num_classes: int = 0,
+        vector_features: int = 0,
         out_channels: int | None = None,
         channels: int = 128,
         depth: int = 32,
@@ -99,7 +100,8 @@ class VDMUNet(nn.Module):
             )
             return Chain([residual, Attention(channels, heads=1)] if attention else [residual])
 
-        self.embedding = Conditioning(channels, 4 * channels, num_classes, encode=partial(positional, dim=channels))
+        encode = partial(positional, dim=channels)
+        self.embedding = Conditioning(channels, 4 * channels, num_classes, vector_features, encode=encode)
         self.stem = convolution(rank, self.in_channels * (1 + 2 * len(self.fourier)), channels)
         self.down = nn.ModuleList(block() for _ in range(depth))
         self.middle = Chain([block()[0], Attention(channels, heads=1), block()[0]])
@@ -107,11 +109,11 @@ class VDMUNet(nn.Module):
         last = convolution(rank, channels, out_channels)
         self.head = nn.Sequential(group_norm(channels), SiLU(), zeroed(last))
 
-    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         if x.ndim != self.rank + 2 or x.shape[1] != self.in_channels:
             wanted = f"(B, {self.in_channels}{', *' * self.rank})"
             raise ValueError(f"this network takes x of shape {wanted}; got {tuple(x.shape)}")
-        e = self.embedding((label - self.low) * self.label_scale, classes)
+        e = self.embedding((label - self.low) * self.label_scale, classes, vector)
         h = self.stem(torch.cat([x, fourier_features(x, self.fourier)], dim=1) if self.fourier else x)
         skips = [h]
         for block in self.down:
@@ -121,8 +123,9 @@ class VDMUNet(nn.Module):
             h = self._run(block, torch.cat([h, skips.pop()], dim=1), e)
         y = self.head(h).to(x.dtype)
         if self.base_measure:
-            value, spread = y.split([self.in_channels, y.shape[1] - self.in_channels], dim=1)
-            y = torch.cat([value + x, spread], dim=1)
+            # channels beyond the answer's are conditions
+            channels = min(self.in_channels, y.shape[1])
+            y = torch.cat([y[:, :channels] + x[:, :channels], y[:, channels:]], dim=1)
         return y
 
     def _run(self, block: nn.Module, h: Tensor, e: Tensor) -> Tensor:

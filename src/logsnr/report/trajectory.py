@@ -29,7 +29,7 @@ def write_trajectory(out: Path, trained: Trained, recipe: Recipe, index: Tensor)
     index = index[: min(_EXAMPLES, recipe.width)]
     shown = sorted(set(np.linspace(0, steps - 1, min(steps, _FRAMES)).round().astype(int).tolist()))
     noisy, denoised = [], []
-    for i, step in enumerate(chunk(recipe, trained.clipped, index)):
+    for i, step in enumerate(chunk(recipe, trained.model_for(recipe, recipe.padded(index)), index)):
         if i in shown:
             level = step.prediction.level
             power = float(torch.sqrt(level.alpha**2 + level.sigma**2))  # so that a VE state is not a flat white

@@ -93,14 +93,24 @@ def octaves(lattice: Lattice | None) -> list[int]:
     return [one - 1, one]
 
 
-def network_record(config: RunConfig, shape: tuple[int, ...], lattice: Lattice | None = None) -> dict[str, Any]:
-    """Everything that a checkpoint must know to build the network again, for data of this shape and lattice."""
-    taken = {"shape", "num_classes", "out_channels"} & config.network.options.keys()
+def network_record(
+    config: RunConfig,
+    shape: tuple[int, ...],
+    lattice: Lattice | None = None,
+    conditions: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Everything that a checkpoint must know to build the network again, for data of this shape and lattice.
+
+    conditions: sizes of the data's conditions (`Conditions.sizes`).
+    """
+    derived = {"shape", "num_classes", "vector_features", "condition_channels", "out_channels"}
+    taken = derived & config.network.options.keys()
     if taken:
         raise ValueError(f"network.{min(taken)} follows from the data and the target; allowed: the size's own options")
     # a variance that the network has a say in needs a second half of its output
     out_channels = shape[0] * (2 if named_rule(config.variance).spread else 1)
-    record = nets.configure(network_name(config, shape), shape, out_channels=out_channels, **config.network.options)
+    sizes: dict[str, Any] = {"out_channels": out_channels, **(conditions or {})}
+    record = nets.configure(network_name(config, shape), shape, **sizes, **config.network.options)
     return {key: octaves(lattice) if (key, value) == ("fourier", "auto") else value for key, value in record.items()}
 
 
@@ -130,9 +140,10 @@ def denoiser(config: RunConfig, network: Mapping[str, Any], autocast: torch.dtyp
     )
 
 
-def task(config: RunConfig, model: Denoiser, lattice: Lattice | None) -> Task:
-    """The model with what it is trained for, on data of that lattice."""
-    return Task(model, make(OBJECTIVES, config.objective.loss, "loss", _setting(config, model.path, lattice)))
+def task(config: RunConfig, model: Denoiser, lattice: Lattice | None, num_classes: int = 0) -> Task:
+    """The model with what it is trained for, on data of that lattice and so many classes."""
+    objective = make(OBJECTIVES, config.objective.loss, "loss", _setting(config, model.path, lattice))
+    return Task(model, objective, drop=config.condition.drop, num_classes=num_classes)
 
 
 def _setting(config: RunConfig, process: Path, lattice: Lattice | None) -> Setting:

@@ -55,20 +55,22 @@ def to_latents(
     recipe: Recipe, model: Model, x0: Tensor, *, refinements: int = REFINEMENTS, advance: Advance = quiet
 ) -> Tensor:
     """x_T of data x0 (n, *shape) in model units, float32 on the CPU (M5). advance: told the rows after each step."""
-    return _in_rows(
-        recipe, x0, lambda x: encode(recipe.sampler, model, x, recipe.grid, refinements=refinements), advance
-    )
+
+    def walk(x: Tensor, bound: Model) -> Iterator[Step]:
+        return encode(recipe.sampler, bound, x, recipe.grid, refinements=refinements)
+
+    return _in_rows(recipe, model, x0, walk, advance)
 
 
 @torch.inference_mode()
 def to_data(recipe: Recipe, model: Model, latents: Tensor, *, advance: Advance = quiet) -> Tensor:
     """x0 of latents x_T (n, *shape), float32 (n, *shape) in model units on the CPU, without clipping."""
 
-    def walk(x: Tensor) -> Iterator[Step]:
+    def walk(x: Tensor, bound: Model) -> Iterator[Step]:
         noise = seeded(recipe.seed, torch.arange(len(x)), x)
-        return simulate(recipe.sampler, model, x, recipe.grid, noise=noise)
+        return simulate(recipe.sampler, bound, x, recipe.grid, noise=noise)
 
-    return _in_rows(recipe, latents, walk, advance)
+    return _in_rows(recipe, model, latents, walk, advance)
 
 
 def between(first: Tensor, last: Tensor, frames: int) -> Tensor:
@@ -82,13 +84,17 @@ def between(first: Tensor, last: Tensor, frames: int) -> Tensor:
     return torch.stack([slerp(first, last, share) for share in shares], dim=1)
 
 
-def _in_rows(recipe: Recipe, x: Tensor, walk: Callable[[Tensor], Iterator[Step]], advance: Advance) -> Tensor:
-    """The end of `walk` for every row, the network seeing `recipe.width` rows at a time."""
+Walk = Callable[[Tensor, Model], Iterator[Step]]
+
+
+def _in_rows(recipe: Recipe, model: Model, x: Tensor, walk: Walk, advance: Advance) -> Tensor:
+    """The end of `walk` for every row, the network seeing `recipe.width` rows, with their conditions, at a time."""
     made = torch.empty(len(x), *recipe.shape)
     for start in range(0, len(x), recipe.width):
         rows = x[start : start + recipe.width].to(recipe.device, torch.float32)
         padded = torch.cat([rows, rows[-1:].expand(recipe.width - len(rows), *rows.shape[1:])])
-        for step in walk(padded):
+        index = recipe.padded(torch.arange(start, start + len(rows)))
+        for step in walk(padded, recipe.bound(model, index)):
             final = step
             advance(len(rows))
         made[start : start + len(rows)] = final.x[: len(rows)].cpu()

@@ -21,7 +21,8 @@ TRIAL_STEPS = 5  # the first ones are slow: kernels are chosen, memory is taken
 def estimate(config: RunConfig, data: Dataset) -> dict[str, Any]:
     """Size, memory and time of a resolved run, from the fastest of a few steps on a model that is thrown away."""
     here, law, lattice = machine(config.machine), config.train, data.transform.lattice
-    trainer = trainer_for(config, build.network_record(config, data.shape, lattice), here, lattice)
+    record = build.network_record(config, data.shape, lattice, data.conditions.sizes)
+    trainer = trainer_for(config, record, here, lattice)
     batches = Batches(data, law.batch_size, config.seed, flip=config.data.flip).iterate(0)
     with closing(batches):
         seconds = min(report.seconds for report in trainer.steps(islice(batches, TRIAL_STEPS)))

@@ -7,14 +7,14 @@ are held at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from logsnr.data.toys import gaussian
-from logsnr.denoiser import Model
+from logsnr.denoiser import Conditioned, Model
 from logsnr.level import Level, over
 from logsnr.oracles import Oracle
 from logsnr.path import Path
@@ -28,6 +28,7 @@ class Recipe:
     """How examples are made. width: examples in every call of the network. shape: of one example, model layout.
 
     part, spacing: names and options of the sampler and its grid, for the record. temperature: a factor on the prior.
+    condition: that of the examples of an index (n,), by keyword.
     """
 
     path: Path
@@ -40,6 +41,15 @@ class Recipe:
     seed: int
     device: torch.device
     temperature: float = 1.0
+    condition: Callable[[Tensor], Mapping[str, Tensor]] = field(default=lambda index: {})
+
+    def padded(self, index: Tensor) -> Tensor:
+        """At most `width` indices, (n,), the last of them repeated to `width`."""
+        return torch.cat([index, index[-1:].expand(self.width - len(index))])
+
+    def bound(self, model: Model, index: Tensor) -> Model:
+        """The model under the conditions of the examples `index`, (width,)."""
+        return Conditioned(model, {name: value.to(self.device) for name, value in self.condition(index).items()})
 
     @property
     def evaluations(self) -> int:
@@ -63,7 +73,7 @@ def default_width(shape: tuple[int, ...]) -> int:
 @torch.inference_mode()
 def chunk(recipe: Recipe, model: Model, index: Tensor) -> Iterator[Step]:
     """The steps of at most `width` examples, the rows beyond len(index) being padding."""
-    padded = torch.cat([index, index[-1:].expand(recipe.width - len(index))])
+    padded = recipe.padded(index)
     like = torch.empty(recipe.width, *recipe.shape, device=recipe.device)
     noise = seeded(recipe.seed, padded, like)
     yield from simulate(recipe.sampler, model, prior(recipe.path, noise, recipe.temperature), recipe.grid, noise=noise)
@@ -86,7 +96,7 @@ def generate(
     made = torch.empty(len(index), *recipe.shape)
     for start in range(0, len(index), size):
         rows = index[start : start + size]
-        for step in chunk(recipe, model(rows), rows):
+        for step in chunk(recipe, model(recipe.padded(rows)), rows):
             final = step
             advance(len(rows))
         # a chain that ends at the lowest level ends in z_0, whose nearest value of the data is that of z_0/α_0

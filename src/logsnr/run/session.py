@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from logsnr.config import FREE_ON_RESUME, RunConfig
+from logsnr.config import FREE_ON_RESUME, RunConfig, from_dict
 from logsnr.data import Dataset
 from logsnr.data import load as load_data
 from logsnr.data.transform import Lattice
@@ -63,12 +63,12 @@ def resolved(config: RunConfig, data: Dataset) -> RunConfig:
             lr=LEARNING_RATES.get(name, LEARNING_RATE) if lr is None else lr,
         ),
     )
-    build.network_record(config, data.shape, data.transform.lattice)
+    build.network_record(config, data.shape, data.transform.lattice, data.conditions.sizes)
     return config
 
 
 def datasets(config: RunConfig) -> tuple[Dataset, Dataset]:
-    """The training split, and one to hold out: `val` where the source has one, else `test`."""
+    """The training split, and one to hold out: `val` where the source has one, else `test`; with its conditions."""
     size, channels = config.data.size, config.data.channels
     options: dict[str, Any] = {
         "size": size[0] if size and len(size) == 1 else size,
@@ -77,7 +77,7 @@ def datasets(config: RunConfig) -> tuple[Dataset, Dataset]:
     data = load_data(config.data.source, split="train", **options)
     split = next((name for name in ("val", "test") if name in data.splits), "train")
     holdout = load_data(config.data.source, split=split, **options)
-    return replace(data, labels=None), replace(holdout, labels=None)  # labels condition nothing yet
+    return data.conditioned_on(config.condition.use), holdout.conditioned_on(config.condition.use)
 
 
 def opened(
@@ -94,8 +94,8 @@ def opened(
     here = machine(replace(config.machine, threads=config.machine.threads or threads))
     if saved is not None:
         _same_run(config, splits, here, saved)
-    lattice = splits[0].transform.lattice
-    network = saved.state["network"] if saved else build.network_record(config, splits[0].shape, lattice)
+    lattice, sizes = splits[0].transform.lattice, splits[0].conditions.sizes
+    network = saved.state["network"] if saved else build.network_record(config, splits[0].shape, lattice, sizes)
     trainer = trainer_for(config, network, here, lattice)
     session = Session(config, out, *splits, here, network, trainer, say, watch)
     if saved is not None:
@@ -108,7 +108,7 @@ def opened(
 def trainer_for(config: RunConfig, network: dict[str, Any], here: Machine, lattice: Lattice | None) -> Trainer:
     """Model, objective, averages and optimiser of a resolved configuration, ready for step 0."""
     model = build.denoiser(config, network, here.autocast).to(here.device)
-    task, law = build.task(config, model, lattice), config.train
+    task, law = build.task(config, model, lattice, network["num_classes"]), config.train
     beta1, beta2 = law.betas
     lr = LEARNING_RATE if law.lr is None else law.lr
     rate = partial(learning_rate, base=lr, warmup_steps=law.warmup_steps, total_steps=law.steps, decay=law.decay)
@@ -130,6 +130,8 @@ def _same_run(config: RunConfig, splits: tuple[Dataset, Dataset], here: Machine,
     for data, key in zip(splits, ("data", "holdout"), strict=True):
         if data.fingerprint != state[key]["fingerprint"]:
             raise ValueError(f"{saved.path} was trained on other data ({state[key]['source']}) than {data.source}")
+        if data.condition_fingerprints != state[key].get("conditions", {}):
+            raise ValueError(f"{saved.path} was trained on the same examples of {data.source} with other conditions")
     if here.precision != state["machine"]["precision"]:
         raise ValueError(
             f"precision is {state['machine']['precision']} in {saved.path} and {here.precision} in this command; "
@@ -137,7 +139,7 @@ def _same_run(config: RunConfig, splits: tuple[Dataset, Dataset], here: Machine,
         )
     # the steps are part of a learning-rate law that ends with them
     free = [key for key in FREE_ON_RESUME if key != "train.steps" or config.train.decay == "constant"]
-    ours, theirs = leaves(to_dict(config)), leaves(state["config"])
+    ours, theirs = leaves(to_dict(config)), leaves(to_dict(from_dict(state["config"])))
     for key in sorted(ours.keys() | theirs.keys()):
         if key not in free and ours.get(key) != theirs.get(key):
             raise ValueError(

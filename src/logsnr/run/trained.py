@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 
 from logsnr.config import RunConfig, from_dict
-from logsnr.data import Dataset, Transform
-from logsnr.denoiser import Clipped, Denoiser, Model
+from logsnr.data import Conditions, Dataset, Transform
+from logsnr.data.conditions import NO_CONDITIONS, NONE
+from logsnr.denoiser import Clipped, Conditioned, Denoiser, Model
 from logsnr.draws import Draws
 from logsnr.likelihood import Estimator
 from logsnr.records import Part
 from logsnr.run import build, edit
 from logsnr.run.generate import Recipe, default_width, generate
+from logsnr.run.given import Given
+from logsnr.run.given import given as conditions_given
 from logsnr.run.machine import Machine, machine
 from logsnr.train import checkpoint
 from logsnr.train.names import copy_into, named_tensors
@@ -35,24 +38,32 @@ class Trained:
     source: Path
     step: int
     weights: str
+    conditions: Conditions = NO_CONDITIONS
 
     def recipe(
-        self, *, sampler: str | None = None, steps: int | str | None = None, seed: int = 0, **options: Any
+        self,
+        *,
+        sampler: str | None = None,
+        steps: int | str | None = None,
+        seed: int = 0,
+        condition: Callable[[Tensor], Mapping[str, Tensor]] | None = None,
+        **options: Any,
     ) -> Recipe:
         """How `sample` makes examples: the run's own defaults, overridden.
 
+        condition: that of the examples of an index; by default what `given` says when nothing is given.
         options: of the sampler; `spacing` and `end` of the grid; `temperature` of the prior.
         """
         chosen = self.config.sample
         part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
         count, end = chosen.steps if steps is None else steps, options.pop("end", chosen.end)
-        given, temperature = options.pop("spacing", None), options.pop("temperature", chosen.temperature)
+        asked, temperature = options.pop("spacing", None), options.pop("temperature", chosen.temperature)
         part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance, count)
         build.check_spread(part, self.config.variance)
         solver = build.sampler(part, self.model.path)
         # a grid that a sampler brings goes before the run's own, which was chosen for another sampler
         own = chosen.spacing if part.name == chosen.sampler.name else Part(solver.spacing) if solver.spacing else None
-        spacing = Part(given) if given else own or chosen.spacing or Part(solver.spacing or "uniform")
+        spacing = Part(asked) if asked else own or chosen.spacing or Part(solver.spacing or "uniform")
         return Recipe(
             path=self.model.path,
             part=part,
@@ -64,7 +75,30 @@ class Trained:
             seed=seed,
             device=self.machine.device,
             temperature=temperature,
+            condition=self.given(seed=seed) if condition is None else condition,
         )
+
+    def given(
+        self,
+        *,
+        seed: int = 0,
+        classes: str | int | Sequence[str | int] = (),
+        vectors: np.ndarray | None = None,
+        conditions: np.ndarray | None = None,
+    ) -> Given:
+        """The conditions of a sampling (`run.given`). classes: one or more names or indices, or "none", in turn.
+
+        vectors: (n, F), conditions: (n, C', *spatial), raw, as in the data. ValueError lists the known classes.
+        """
+        names = [classes] if isinstance(classes, (str, int)) else list(classes)
+        arrays = {name: a for name, a in (("vector", vectors), ("image", conditions)) if a is not None}
+        return conditions_given(
+            self.conditions, drop=self.config.condition.drop, seed=seed, classes=names, arrays=arrays
+        )
+
+    def model_for(self, recipe: Recipe, index: Tensor) -> Model:
+        """`clipped` under the conditions of the examples `index`, (width,)."""
+        return recipe.bound(self.clipped, index)
 
     @property
     def width(self) -> int:
@@ -88,11 +122,27 @@ class Trained:
     ) -> Tensor:
         """Examples `index` (n,) in model units, float32 (n, *shape); example i depends on (seed, i) alone."""
         recipe = recipe or self.recipe()
-        return generate(recipe, lambda rows: self.clipped, index, batch_size=batch_size, advance=advance)
+        return generate(
+            recipe, lambda rows: self.model_for(recipe, rows), index, batch_size=batch_size, advance=advance
+        )
 
-    def sample(self, count: int, **options: Any) -> np.ndarray:
-        """`count` examples in the data's own shape, dtype and range. options: as for `recipe`."""
-        return self.transform.decode(self.sample_x0(torch.arange(count), recipe=self.recipe(**options)))
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        classes: str | int | Sequence[str | int] = (),
+        vectors: np.ndarray | None = None,
+        conditions: np.ndarray | None = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """`count` examples in the data's own shape, dtype and range.
+
+        classes, vectors, conditions: as for `given`. options: as for `recipe`.
+        """
+        condition = self.given(seed=seed, classes=classes, vectors=vectors, conditions=conditions)
+        recipe = self.recipe(seed=seed, condition=condition, **options)
+        return self.transform.decode(self.sample_x0(torch.arange(count), recipe=recipe))
 
     def encode(self, examples: np.ndarray, *, recipe: Recipe | None = None, **options: Any) -> Tensor:
         """Latents x_T, float32 (n, *shape), of examples (n, *raw_shape) in the data's own layout (M5).
@@ -116,9 +166,12 @@ class Trained:
     def edit_recipe(self, steps: int | str = 100, **options: Any) -> Recipe:
         """A recipe that has an inverse, down to clean data, whatever the run is sampled with (`edit.invertible`).
 
-        DDIM with η = 0 unless `sampler` is among the options, which are those of `recipe`.
+        DDIM with η = 0 unless `sampler` is among the options, which are those of `recipe`. Without condition unless
+        `condition` is among them.
         """
         own = {} if "sampler" in options else {"sampler": "ddim", "eta": 0.0, "noise_variance": "small"}
+        if "condition" not in options:
+            options["condition"] = self.given(classes=NONE)
         spacing = edit.spacing_for(self.model.path, steps)
         return edit.invertible(self.recipe(**{**own, "end": "clean", "spacing": spacing, **options}, steps=steps))
 
@@ -132,16 +185,29 @@ class Trained:
 
         Returns prior, diffusion, reconstruction and total, each (N,). repeats: independent estimates of each example's
         terms, averaged. As in sampling, the network sees one width, and example i does not depend on its neighbours.
+        Under the conditions of the examples where the run has conditions: −log p(x | c).
         """
-        bound, chunks = self.bound(), []
+        bound, chunks, data = self.bound(), [], self._as_trained(data)
         for index in torch.arange(len(data)).split(self.width):
             padded = torch.cat([index, index[-1:].expand(self.width - len(index))])
-            x0 = data.batch(padded.numpy())[0].to(self.machine.device)
-            losses = [bound.estimate(self.model, x0, Draws(seed, r, padded, len(data))) for r in range(repeats)]
+            x0, given = data.batch(padded.numpy())
+            x0 = x0.to(self.machine.device)
+            model = Conditioned(self.model, {name: value.to(x0.device) for name, value in given.items()})
+            losses = [bound.estimate(model, x0, Draws(seed, r, padded, len(data))) for r in range(repeats)]
             means = {k: torch.stack([loss.parts[k] for loss in losses]).mean(0) for k in losses[0].parts}
             chunks.append({k: part[: len(index)].cpu() for k, part in means.items()})
         parts = {name: torch.cat([part[name] for part in chunks]) for name in chunks[0]}
         return {**parts, "total": torch.stack(list(parts.values())).sum(0)}
+
+    def _as_trained(self, data: Dataset) -> Dataset:
+        """The data with the run's conditions alone; ValueError if they mean something else than in training."""
+        data = data.conditioned_on(self.conditions.names)
+        if replace(data.conditions, counts=()) != replace(self.conditions, counts=()):
+            raise ValueError(
+                f"the conditions of {data.source} (classes {', '.join(data.classes) or 'none'}) are not those of the "
+                f"run ({', '.join(self.conditions.classes) or 'none'}); allowed: splits of the run's own data"
+            )
+        return data
 
 
 def find(path: Path) -> Path:
@@ -178,4 +244,5 @@ def load(path: str | Path, *, weights: str = "ema", **machine_options: Any) -> T
     copy_into(named_tensors(model), saved.tensors[group], f"{source.name} {weights}")
     model.to(here.device).eval().requires_grad_(False)
     transform = Transform.from_dict(saved.state["transform"])
-    return Trained(model, config, transform, here, source, saved.step, weights)
+    conditions = Conditions.from_dict(saved.state.get("conditions", {}))
+    return Trained(model, config, transform, here, source, saved.step, weights, conditions)

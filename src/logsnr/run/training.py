@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from logsnr.config import RunConfig, write
 from logsnr.data import Batch, Batches, Dataset
@@ -142,8 +143,10 @@ def _holdout(session: Session) -> dict[str, float | None]:
     with session.trainer.averages.swap():
         task = session.trainer.task.eval()
         for index in torch.arange(count).split(config.train.micro_batch or config.train.batch_size):
-            x0 = session.holdout.batch(index.numpy())[0].to(session.here.device)
-            total += float(task(x0, Draws(-1 - config.seed, 0, index, count)).total.sum())
+            x0, given = session.holdout.batch(index.numpy())
+            condition = {name: value.to(session.here.device) for name, value in given.items()}
+            draws = Draws(-1 - config.seed, 0, index, count)
+            total += float(task(x0.to(session.here.device), draws, **condition).total.sum())
         task.train()
     return {"holdout_loss": total / count if math.isfinite(total) else None}
 
@@ -151,14 +154,16 @@ def _holdout(session: Session) -> dict[str, float | None]:
 def _preview(session: Session) -> None:
     """Two rows of examples from the same noise: raw weights above, averaged weights below.
 
-    A picture is not worth a run: what goes wrong with it is said in one line, and the training goes on.
+    Under conditions: one class after the other, or the conditions of the first held-out examples. A picture is not
+    worth a run: what goes wrong with it is said in one line, and the training goes on.
     """
     config, step, transform = session.config, session.trainer.step, session.data.transform
     model = session.trainer.model.eval()
-    trained = Trained(cast(Denoiser, model), config, transform, session.here, session.out, step, "as they are")
+    conditions, here = session.data.conditions, session.here
+    trained = Trained(cast(Denoiser, model), config, transform, here, session.out, step, "as they are", conditions)
     index = torch.arange(min(PREVIEW_COUNT, trained.width))
-    steps = min(PREVIEW_STEPS, sum(section_counts(config.sample.steps)))
-    recipe = partial(trained.recipe, sampler="ddim", steps=steps, seed=config.seed)
+    steps, given = min(PREVIEW_STEPS, sum(section_counts(config.sample.steps))), _shown(session, trained)
+    recipe = partial(trained.recipe, sampler="ddim", steps=steps, seed=config.seed, condition=given)
     try:
         raw = trained.sample_x0(index, recipe=recipe())
         with session.trainer.averages.swap():  # a learned schedule is averaged too
@@ -171,6 +176,14 @@ def _preview(session: Session) -> None:
         model.train()
 
 
+def _shown(session: Session, trained: Trained) -> Callable[[Tensor], Mapping[str, Tensor]]:
+    """The conditions of previews, by index."""
+    if set(trained.conditions.names) <= {"classes"}:
+        return trained.given(classes=range(len(trained.conditions.classes)))
+    holdout = session.holdout
+    return lambda index: holdout.condition(index.numpy() % len(holdout))
+
+
 def _save(session: Session) -> Path:
     tensors, values = session.trainer.state()
     state = {
@@ -179,6 +192,7 @@ def _save(session: Session) -> Path:
         "config": to_dict(session.config),
         "network": session.network,
         "transform": session.data.transform.to_dict(),
+        "conditions": session.data.conditions.to_dict(),
         "data": _identity(session.data),
         "holdout": _identity(session.holdout),
         "machine": session.here.record(),
@@ -190,7 +204,13 @@ def _save(session: Session) -> Path:
 
 
 def _identity(data: Dataset) -> dict[str, Any]:
-    return {"source": data.source, "split": data.split, "count": len(data), "fingerprint": data.fingerprint}
+    return {
+        "source": data.source,
+        "split": data.split,
+        "count": len(data),
+        "fingerprint": data.fingerprint,
+        "conditions": data.condition_fingerprints,
+    }
 
 
 @contextmanager

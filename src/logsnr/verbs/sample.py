@@ -16,8 +16,10 @@ from logsnr.pictures import save_grid
 from logsnr.records import to_dict
 from logsnr.report.trajectory import write_trajectory
 from logsnr.run.generate import Recipe
+from logsnr.run.given import Given, read
 from logsnr.run.trained import Trained, load
 from logsnr.train import checkpoint
+from logsnr.verbs import certify
 from logsnr.verbs.console import Console
 from logsnr.verbs.layers import machine_options
 
@@ -36,10 +38,13 @@ def run(args: Namespace) -> dict[str, Any]:
         raise ValueError(f"--seed {args.seed}; allowed: 0 to 2**63 - 1")
     trained = load(args.run, weights=args.weights, **machine_options(args))
     options = {key: getattr(args, key) for key in ("eta", "spacing", "end") if getattr(args, key) is not None}
-    recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, **options)
+    condition = _condition(args, trained)
+    recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, condition=condition, **options)
     run_dir = trained.source.parent.parent if trained.source.parent.name == "checkpoints" else trained.source
-    out = Path(args.out) if args.out else run_dir / "samples"
+    out = Path(args.out) if args.out else run_dir / ("certificate" if args.certify else "samples")
     manifest = _manifest(args, trained, recipe, first, last)
+    if args.certify:
+        return certify.run(args, trained, recipe, manifest, out)
     console.say(f"{last - first} examples, {manifest['sampler']}, {manifest['steps']} steps, to {out}")
     if args.dry_run:
         return manifest
@@ -49,12 +54,24 @@ def run(args: Namespace) -> dict[str, Any]:
     with console.progress(len(index) * manifest["steps"], "examples × steps") as progress:
         x0 = trained.sample_x0(index, recipe=recipe, batch_size=args.batch_size, advance=progress.advance)
     manifest["seconds"] = time.monotonic() - started
+    _write(args, trained, recipe, x0, index, out)
+    with whole(out / "manifest.json") as fresh:
+        fresh.write_text(json.dumps(manifest, indent=2) + "\n")
+    console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
+    return manifest
+
+
+def _write(args: Namespace, trained: Trained, recipe: Recipe, x0: torch.Tensor, index: torch.Tensor, out: Path) -> None:
+    """samples.npz, grid.png and, on request, the trajectory."""
     images = trained.transform.decode(x0)
     arrays: dict[str, Any] = {
         "images": images,
         "seeds": np.full(len(index), args.seed, np.int64),
         "index": index.numpy(),
     }
+    if trained.conditions.classes:
+        labels = recipe.condition(index)["classes"]
+        arrays["labels"] = torch.where(labels == len(trained.conditions.classes), -1, labels).numpy()
     if args.float:
         arrays["x"] = x0.numpy()
     with whole(out / "samples.npz") as fresh, fresh.open("wb") as file:
@@ -62,10 +79,30 @@ def run(args: Namespace) -> dict[str, Any]:
     save_grid(out / "grid.png", images[:100], trained.transform)
     if args.trajectory:
         write_trajectory(out, trained, recipe, index)
-    with whole(out / "manifest.json") as fresh:
-        fresh.write_text(json.dumps(manifest, indent=2) + "\n")
-    console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
-    return manifest
+
+
+def _condition(args: Namespace, trained: Trained) -> Given:
+    """What --class and --condition-from ask for; --class wins over the labels of the file."""
+    classes: list[Any] = list(args.classes or ())
+    arrays: dict[str, np.ndarray] = {}
+    if args.condition_from:
+        labels, arrays = read(Path(args.condition_from), trained.conditions)
+        classes = classes or labels
+    return trained.given(seed=args.seed, classes=classes, vectors=arrays.get("vector"), conditions=arrays.get("image"))
+
+
+def _conditions(args: Namespace, trained: Trained) -> dict[str, Any]:
+    """What the manifest says of conditions: nothing where a run has none. labels index `classes`, −1 is "none"."""
+    if not trained.conditions.names:
+        return {}
+    return {
+        "condition": {
+            "use": list(trained.conditions.names),
+            "classes": args.classes or ("of the file" if args.condition_from else "training frequencies"),
+            "from": args.condition_from,
+        },
+        "classes": list(trained.conditions.classes),
+    }
 
 
 def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, last: int) -> dict[str, Any]:
@@ -87,5 +124,6 @@ def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, las
         "index": [first, last],
         "width": recipe.width,
         "shape": list(trained.transform.raw_shape),
+        **_conditions(args, trained),
         **trained.machine.record(),
     }
