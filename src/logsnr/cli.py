@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -212,6 +213,18 @@ def parser() -> Parser:
     return root
 
 
+def _plain(value: Any) -> Any:
+    """The same for JSON, which has no ∞ and no NaN: null stands for them (log SNR at pure noise)."""
+    match value:
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float():
+            return value if math.isfinite(value) else None
+    return value
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status."""
     args = parser().parse_args(argv)
@@ -225,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if args.json:
-        print(json.dumps(result, indent=2))
+        print(json.dumps(_plain(result), indent=2, allow_nan=False))
     return int(result.get("status", 0))
 
 

@@ -2,7 +2,8 @@
 
 Such a law is part of the objective: the importance weight is 1, and another law is another loss. (A law that only
 lowers the variance of the same loss weighs by 1/density, see `times`.) Each is cut to the levels of the schedule and
-drawn by its quantile function at a uniform number, so that `stratified` draws cover it evenly.
+drawn by its quantile function at a uniform number, so that `stratified` draws cover it evenly; on a table the knot
+nearest in time is drawn.
 
     log_normal         log σ̃ ~ N(mean, std²)         EDM, table 1; on the straight schedule log σ̃ = logit t
     logit_normal       logit t ~ N(mean, std²)       Esser et al. 2024, eq. 19
@@ -58,7 +59,9 @@ class CutLaw(TimeLaw):
     def draw(self, draws: Draws) -> Times:
         u = draws.stratified("t") if self.stratified else draws.uniform("t")
         lowest, highest = self.share(self.ends())
-        t = self.time(self.quantile(lowest + (highest - lowest) * u))
+        t = self.time(self.quantile(lowest + (highest - lowest) * u)).clamp(self.schedule.t_min, 1)
+        if self.schedule.steps:
+            t = torch.round(t * self.schedule.steps).clamp(min=1) / self.schedule.steps
         return Times(t, torch.ones_like(t))
 
     def observe(self, times: Tensor, losses: Tensor) -> None:
