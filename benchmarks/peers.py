@@ -78,9 +78,11 @@ def k_diffusion_solvers(path: Path) -> dict[str, Solver]:
 def peers(path: Path) -> dict[str, Solver]:
     """Whatever is installed."""
     known = {"diffusers": diffusers_solvers, "k_diffusion": k_diffusion_solvers}
-    return {
-        name: solver
-        for package, solvers in known.items()
-        if importlib.util.find_spec(package)
-        for name, solver in solvers(path).items()
-    }
+    found: dict[str, Solver] = {}
+    for package, solvers in known.items():
+        if importlib.util.find_spec(package):
+            try:
+                found |= solvers(path)
+            except ImportError as error:
+                print(f"{package} is installed and left out: {error}")
+    return found

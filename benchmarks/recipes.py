@@ -126,7 +126,12 @@ def main() -> int:
         print(json.dumps(found[-1]), flush=True)
     if args.record:
         args.record.mkdir(parents=True, exist_ok=True)
-        setting = {"data": train.source, "minutes": args.minutes, "seed": args.seed, **machine(MachineConfig()).record()}
+        setting = {
+            "data": train.source,
+            "minutes": args.minutes,
+            "seed": args.seed,
+            **machine(MachineConfig()).record(),
+        }
         (args.record / "results.json").write_text(json.dumps({**setting, "runs": found}, indent=2) + "\n")
         draw(args.out, found, args.record)
     print(f"\n{'recipe':12}{'density':>9}{'coverage':>9}{'frechet':>9}{'copies':>8}{'steps':>7}{'calls':>7}")

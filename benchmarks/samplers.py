@@ -51,11 +51,13 @@ OURS = {
     "multistep 2, uniform": (Part("multistep", {"order": 2}), "uniform"),
     "dpmpp_2m, rho": (Part("dpmpp_2m"), "rho"),
     "dpmpp_2m, log_snr": (Part("dpmpp_2m"), "log_snr"),
+    "singlestep 3, log_snr": (Part("singlestep", {"order": 3}), "log_snr"),
     "heun, rho": (Part("heun"), "rho"),
     "heun, log_snr": (Part("heun"), "log_snr"),
     "ddim, log_snr": (Part("ddim"), "log_snr"),
     "ddim, uniform": (Part("ddim"), "uniform"),
 }
+CALLS = {"heun": 2, "singlestep": 3}  # of a step, where it is not one; the step into the clean level is one
 
 
 @dataclass
@@ -152,7 +154,7 @@ def ours(part: Part, spacing: str | None) -> Solver:
 
     def solve(model: Model, start: Tensor, budget: int) -> Tensor:
         sampler = build.sampler(build.sampler_part(part, "small", budget), PATH)
-        steps = 1 + (budget - 1) // sampler.cost
+        steps = 1 + (budget - 1) // CALLS.get(part.name, 1)
         grid = build.grid(PATH, Part(spacing or sampler.spacing or "uniform"), steps, "clean")
         *_, last = simulate(sampler, model, start, grid, noise=silence)
         return last.x

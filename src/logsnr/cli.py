@@ -135,7 +135,7 @@ def _sample(parser: Parser) -> None:
     parser.add_argument("--n", type=int, metavar="N", help="how many (64)")
     parser.add_argument("--index", type=index_range, metavar="I:J", help="examples I to J − 1 instead of 0 to N − 1")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="example i is a function of (seed, i)")
-    parser.add_argument("--sampler", metavar="NAME", help="auto, ddim, ancestral, heun, multistep, …")
+    parser.add_argument("--sampler", metavar="NAME", help="auto, ddim, ancestral, heun, multistep, … as by itself")
     parser.add_argument("--steps", type=steps, metavar="N|N,N|ddimN", help="steps of the grid; N,N in equal sections")
     parser.add_argument("--eta", type=float, metavar="E", help="ddim: 0 deterministic to 1 ancestral")
     parser.add_argument("--spacing", metavar="NAME", help="of the grid: uniform, quadratic, log_snr, rho, auto")

@@ -26,10 +26,17 @@ class Dynamics:
 
 
 def dynamics(path: Path) -> Dynamics:
-    """The SDE whose marginals are the levels of `path`: f = (log α)′ x, g = σ √γ′ (Score SDE, appendix B)."""
+    """The SDE whose marginals are the levels of `path`: f = (log α)′ x, g = σ √γ′ (Score SDE, appendix B).
+
+    At the clean level, where σ²γ′ is 0 · ∞, both are those of the lowest finite level.
+    """
+
+    def finite(t: Tensor) -> Tensor:
+        return t.clamp(min=path.schedule.t_min)
+
     return Dynamics(
-        drift=lambda x, t: over(path.slope(t).log_alpha, x) * x,
-        diffusion=lambda t: path.at(t).sigma * torch.sqrt(path.slope(t).gamma),
+        drift=lambda x, t: over(path.slope(finite(t)).log_alpha, x) * x,
+        diffusion=lambda t: path.at(finite(t)).sigma * torch.sqrt(path.slope(finite(t)).gamma),
     )
 
 

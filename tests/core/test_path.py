@@ -98,6 +98,14 @@ def test_the_published_coefficients(name: str) -> None:
     assert torch.allclose(process.diffusion(t) ** 2, diffusion2, rtol=1e-11)
 
 
+@pytest.mark.parametrize("name", ["vp", "sub_vp"])
+def test_the_sde_starts_at_the_clean_level(name: str) -> None:
+    """At t = 0, f = −½β_min x, and g² is β_min for VP and 0 for sub-VP (Score SDE, eq. 30 and 32)."""
+    process, zero = dynamics(Path(BetaLinear(scale=name), SCALES[name])), torch.zeros(1, dtype=torch.float64)
+    assert float(process.drift(torch.ones_like(zero), zero)) == pytest.approx(-0.05, rel=1e-2)
+    assert float(process.diffusion(zero) ** 2) == pytest.approx({"vp": 0.1, "sub_vp": 0.0}[name], rel=1e-2, abs=1e-6)
+
+
 def test_reverse_and_flow_drift_subtract_the_whole_and_the_half_of_g2_score() -> None:
     process = Dynamics(drift=lambda x, t: 2 * x * t.reshape(-1, 1), diffusion=lambda t: 3 * t)
     x, score = torch.tensor([[1.0, -1.0], [2.0, 4.0]]), torch.tensor([[0.5, 1.0], [-1.0, 2.0]])

@@ -26,6 +26,8 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"order": 1, "corrector": True},
         {"order": 4, "corrector": True},
     ],
+    "singlestep": [{"order": 1}, {"order": 2}, {"order": 3}, {"order": 3, "eta": 0.5}],
+    "dpm_adaptive": [{"rtol": 1e-4, "atol": 1e-5}],
     "ddim": [{"eta": 0.0}, {"eta": 0.5}, {"eta": 1.0}, {"eta": 1.0, "noise_variance": "large"}],
     "euler_maruyama": [{"eta": 1.0}, {"eta": 0.0}],
     "reverse_diffusion": [{"eta": 1.0}, {"eta": 0.0}],

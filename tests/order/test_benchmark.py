@@ -19,6 +19,7 @@ def benchmark(tmp_path: Path, *flags: str) -> dict[str, Any]:
         [sys.executable, BENCHMARK, *flags, "--json", tmp_path / "table.json"], capture_output=True, text=True
     )
     assert done.returncode in (0, 1), done.stderr
+    assert not done.stderr
     record: dict[str, Any] = json.loads((tmp_path / "table.json").read_text())
     assert record["passed"] == (done.returncode == 0)
     return record

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from logsnr.denoiser import Denoiser, Label, unit_variance
+from logsnr.denoiser import Denoiser, Label, Model, unit_variance
 from logsnr.level import Level, over
 from logsnr.objectives import TIMES, WEIGHTS, Matching
 from logsnr.objectives.noise_laws import CutLaw
@@ -17,17 +17,16 @@ from logsnr.objectives.weights import Weight
 from logsnr.oracles import Oracle
 from logsnr.path import Path
 from logsnr.prediction import Prediction, edm, eps, v
-from logsnr.samplers import DPMSolver2M, Euler, EulerAncestral, Heun, Multistep, Sampler, simulate
+from logsnr.samplers import DPMAdaptive, DPMSolver2M, Euler, EulerAncestral, Heun, Sampler, Singlestep, simulate
 from logsnr.samplers.churn import Churn
 from logsnr.scales import ve, vp
 from logsnr.schedules import BetaLinear, Linear, geometric, table_of_betas
 
 from .edm import chain, wide
-from .parts import Recorded, Tape, law, silence
+from .parts import Recorded, Tape, law
 from .reference import Reference
 
 OTHERS = "out of scope: DPM-Solver-2, its SDE forms and linear multistep in σ"
-SINGLESTEP = "out of scope: singlestep and adaptive DPM-Solver"
 
 
 class Probe(nn.Module):
@@ -202,10 +201,56 @@ def of(name: str, options: dict[str, float], steps: int) -> tuple[Sampler, Churn
 
 
 def fast_adaptive(reference: Reference) -> None:
-    """DPM-Solver-fast and -adaptive are not in the library; that it ends where they do is a fact worth having."""
+    """sample_dpm_fast is steps of order 3 and a rest, equal in log σ; sample_dpm_adaptive shares its steps in a batch.
+
+    Both end at σ_min. x, and the σ that the model was asked at; info is [steps, evaluations, taken, refused].
+    """
     density, start, ends = law(reference), reference.read("x"), reference.read("sigma_min_max")
     path = Path(geometric(*ends.tolist()), ve)
-    *_, end = simulate(Multistep(4), Oracle(density), start, path.grid(400, "lowest", "log_snr"), noise=silence)
-    for match in reference.keys(r"adaptive_o\d_rtol0\.001_x"):
-        reference.fact(f"{match[0]} is near the flow", end.x, reference.recorded(match[0]), 5e-3)
-    reference.leave(r"(fast|adaptive)_.*", SINGLESTEP)
+    for match in reference.keys(r"(fast_n(\d+)(?:_eta(\d))?)_x"):
+        model, orders = Watched(Oracle(density)), fast_orders(int(match[2]))
+        levels, x, tape = path.grid(len(orders), "lowest", "log_snr"), start, Taken(reference, "fast_noise")
+        for i, order in enumerate(orders):
+            solver = Singlestep(path, order, float(match[3] or 0))
+            (step,) = simulate(solver, model, x, levels[i : i + 2], noise=tape)
+            x = step.x
+        reference.check(match[0], x, 1e-8)
+        reference.check(f"{match[1]}_model_sigmas", torch.stack(model.sigmas), 1e-8)
+    for match in reference.keys(r"(adaptive_(?:o(\d)_rtol([\d.]+)|eta))_x"):
+        model, rtol = Watched(Oracle(density)), float(match[3] or 0.05)
+        order, eta = int(match[2] or 2), 0.0 if match[2] else 0.5
+        solver = DPMAdaptive(path, order, rtol, 0.0078 if rtol == 0.05 else 1e-4, eta=eta, norm="batch")
+        tape = Taken(reference, "adaptive_eta_noise")
+        (step,) = simulate(solver, model, start, path.grid(1, "lowest"), noise=tape)
+        steps, taken = len(model.sigmas) // order, len(set(torch.stack(model.sigmas[::order]).tolist()))
+        info = torch.tensor([steps, int(step.evaluations[0]), taken, steps - taken])
+        reference.check(match[0], step.x, 1e-8)
+        reference.check(f"{match[1]}_info", info, 0.0)
+        reference.check(f"{match[1]}_model_sigmas", torch.stack(model.sigmas), 1e-8)
+
+
+class Watched:
+    """A model that notes the σ of each question, in VE units; examples ask together."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.sigmas = model, list[Tensor]()
+
+    def __call__(self, x: Tensor, level: Level, **condition: Tensor) -> Prediction:
+        self.sigmas.append((0.5 * level.gamma.flatten()[0]).exp())
+        return self.model(x, level)
+
+
+class Taken:
+    """A tape of noise whose next row is whatever is asked for next."""
+
+    def __init__(self, reference: Reference, key: str) -> None:
+        self.rows = iter(reference.read(key))
+
+    def __call__(self, step: int, name: str) -> Tensor:
+        return next(self.rows)
+
+
+def fast_orders(calls: int) -> list[int]:
+    """The orders of DPM-Solver-fast's steps, which together make so many calls (DPM-Solver, section 3.4)."""
+    whole = calls // 3
+    return [3] * (whole - 1) + [2, 1] if calls % 3 == 0 else [3] * whole + [calls % 3]

@@ -4,10 +4,10 @@ from typing import Any
 
 
 def edm() -> dict[str, Any]:
-    """Table 1, last column: σ from 0.002 to 80 in VE units, unit-variance preconditioning, log-normal σ, Heun, ρ = 7.
+    """Table 1, last column: σ from 0.002 to 80 in VE units, unit-variance preconditioning, log-normal σ.
 
-    18 steps of Heun are 35 evaluations; `--sampler auto --steps 10` is the quick one. σ_data = 0.5 is the paper's, for
-    images in [−1, 1].
+    σ_data = 0.5 is the paper's, for images in [−1, 1]. Sampling defaults to `auto` with 20 evaluations, which come
+    nearer to the flow than the paper's 35, `--sampler heun --spacing rho --steps 18`.
     """
     sigma_data = 0.5
     return {
@@ -21,5 +21,5 @@ def edm() -> dict[str, Any]:
             "weight": {"name": "edm", "sigma_data": sigma_data},
             "times": {"name": "log_normal", "mean": -1.2, "std": 1.2},
         },
-        "sample": {"sampler": {"name": "heun"}, "steps": 18, "spacing": {"name": "rho", "rho": 7.0}},
+        "sample": {"sampler": {"name": "auto"}, "steps": 20},
     }

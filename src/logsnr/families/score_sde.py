@@ -37,7 +37,8 @@ def ve_sde() -> dict[str, Any]:
     """Variance exploding: geometric σ from 0.01 (eq. 30); the network sees x/√(1 + σ²) and 999 t, affine in log σ.
 
     "eps" is −σ times the score, so the loss is the paper's. σ_max is to be the largest distance between two examples
-    (NCSNv2): 10 suits the embedded digits (9.4); the paper has 50 for CIFAR-10, `--set schedule.sigma_max=50`.
+    (NCSNv2): 10 suits the embedded digits (9.4); the paper has 50 for CIFAR-10, `--set schedule.sigma_max=50`. Sampling
+    defaults to 50 ancestral steps on EDM's ρ grid; the paper's is `--sampler predictor_corrector --steps 1000`.
     """
     return {
         "schedule": {"name": "geometric", "sigma_min": 0.01, "sigma_max": 10.0},
@@ -47,5 +48,5 @@ def ve_sde() -> dict[str, Any]:
         "inputs": {"name": "unit_power"},
         "variance": "small",
         "objective": {"weight": "simple", "times": {"name": "uniform"}},
-        "sample": {"sampler": {"name": "ancestral"}, "steps": 50},
+        "sample": {"sampler": {"name": "ancestral"}, "steps": 50, "spacing": {"name": "rho"}},
     }

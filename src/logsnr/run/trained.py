@@ -51,11 +51,12 @@ class Trained:
     ) -> Recipe:
         """How `sample` makes examples: the run's own defaults, overridden.
 
+        sampler: a name, with that sampler's own defaults; None for the run's, with its options.
         condition: that of the examples of an index; by default what `given` says when nothing is given.
         options: of the sampler; `spacing` and `end` of the grid; `temperature` of the prior.
         """
         chosen = self.config.sample
-        part = chosen.sampler if sampler in (None, chosen.sampler.name) else Part(sampler or "")
+        part = chosen.sampler if sampler is None else Part(sampler)
         count, end = chosen.steps if steps is None else steps, options.pop("end", chosen.end)
         asked, temperature = options.pop("spacing", None), options.pop("temperature", chosen.temperature)
         part = build.sampler_part(Part(part.name, {**part.options, **options}), self.config.variance, count)

@@ -8,6 +8,7 @@ from logsnr.samplers.ancestral import Ancestral as Ancestral
 from logsnr.samplers.annealed import AnnealedLangevin as AnnealedLangevin
 from logsnr.samplers.corrector import CORRECTORS as CORRECTORS
 from logsnr.samplers.ddim import DDIM as DDIM
+from logsnr.samplers.dpm_adaptive import DPMAdaptive as DPMAdaptive
 from logsnr.samplers.dpmpp_2m import DPMSolver2M as DPMSolver2M
 from logsnr.samplers.encode import encode as encode
 from logsnr.samplers.encode import slerp as slerp
@@ -28,6 +29,7 @@ from logsnr.samplers.multistep import auto as auto
 from logsnr.samplers.predictor_corrector import PredictorCorrector as PredictorCorrector
 from logsnr.samplers.predictor_corrector import predictor_corrector as predictor_corrector
 from logsnr.samplers.reverse_diffusion import ReverseDiffusion as ReverseDiffusion
+from logsnr.samplers.singlestep import Singlestep as Singlestep
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "auto": auto,
@@ -38,6 +40,8 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "heun": Heun,
     "multistep": Multistep,
     "dpmpp_2m": DPMSolver2M,
+    "singlestep": Singlestep,
+    "dpm_adaptive": DPMAdaptive,
     "annealed_langevin": AnnealedLangevin,
     "euler_maruyama": EulerMaruyama,
     "reverse_diffusion": ReverseDiffusion,

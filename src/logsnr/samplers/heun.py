@@ -30,7 +30,6 @@ class Heun(Sampler):
     """
 
     scale_free = True
-    cost = 2
 
     def __init__(
         self,

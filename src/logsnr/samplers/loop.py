@@ -51,15 +51,13 @@ class Sampler(ABC):
     """A step from t to s. `order`: the declared order of convergence on a refined grid, None if it has none.
 
     started_order: the order of a whole chain where the first steps, which have no memory yet, are less accurate than
-    the others; None when it is `order`. spacing: the grid it wants where nobody says, None for any. cost: evaluations a
-    step, but one into the clean level.
+    the others; None when it is `order`. spacing: the grid it wants where nobody says, None for any.
     scale_free: the trajectory of x̂0 is the same in whatever units the path writes x. stochastic: uses its noise.
     """
 
     order: int | None
     started_order: int | None = None
     spacing: str | None = None
-    cost: int = 1
     scale_free: bool
     stochastic: bool
 
