@@ -1,10 +1,11 @@
 """What each recipe makes of a data set in a few minutes: figures, a loss curve and a grid, recorded.
 
     python benchmarks/recipes.py                       ten recipes on digits, two minutes each
-    python benchmarks/recipes.py --data train.npz --heldout test.npz --minutes 5 --record benchmarks/results/NAME
+    python benchmarks/recipes.py --data train.npz --heldout test.npz --minutes 4 --n 256 \
+        --flags "--network digits --batch-size 32" --record benchmarks/results/NAME
 
-Every run is two plain command lines, `logsnr train RECIPE --data DATA --minutes M` and `logsnr sample RUN --n 500`,
-without further flags. Samples of digits are held to the digits check (density 0.6, coverage 0.7, Fréchet 1.5, copies
+Every run is two plain command lines, `logsnr train RECIPE --data DATA --minutes M` and `logsnr sample RUN --n N`, with
+what --flags adds to the first. Samples of digits are held to the digits check (density 0.6, coverage 0.7, Fréchet 1.5, copies
 3 %); the exit status is 1 when a recipe misses it. Those of other data are given the same figures on that data's own
 pixels, beside its first 2000 training and 500 held-out examples, without bars. Run it on a quiet machine: the budget
 is minutes, not steps.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass, fields
@@ -30,7 +32,7 @@ from logsnr.families import FAMILIES
 from logsnr.metrics import Likeness, likeness
 from logsnr.run.machine import machine
 
-SAMPLES, NEIGHBOURS, HELDOUT = 500, 2000, 500
+NEIGHBOURS, HELDOUT = 2000, 500
 BARS = {"density": 0.6, "coverage": 0.7, "frechet": 1.5}
 SMOOTH_STEPS = 50
 
@@ -48,7 +50,9 @@ class Task:
 
     data: str
     minutes: float
+    samples: int
     seed: int
+    flags: tuple[str, ...]
     out: Path
     train: np.ndarray
     heldout: np.ndarray
@@ -58,8 +62,19 @@ class Task:
         run = self.out / recipe
         shutil.rmtree(run, ignore_errors=True)
         common = ("--seed", str(self.seed), "--quiet")
-        verb("train", recipe, "--data", self.data, "--minutes", str(self.minutes), "--out", str(run), *common)
-        verb("sample", str(run), "--n", str(SAMPLES), *common)
+        verb(
+            "train",
+            recipe,
+            "--data",
+            self.data,
+            "--minutes",
+            str(self.minutes),
+            "--out",
+            str(run),
+            *self.flags,
+            *common,
+        )
+        verb("sample", str(run), "--n", str(self.samples), *common)
         samples = np.load(run / "samples" / "samples.npz")["images"]
         log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
         steps = [record for record in log if "loss" in record]
@@ -110,6 +125,8 @@ def main() -> int:
     flags.add_argument("--data", default="digits")
     flags.add_argument("--heldout", help="a file of held-out examples (the test split of --data)")
     flags.add_argument("--minutes", type=float, default=2.0)
+    flags.add_argument("--n", type=int, default=500, help="samples, at least 64")
+    flags.add_argument("--flags", type=shlex.split, default=[], help="more words for logsnr train")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--out", type=Path, default=Path("runs/recipes"))
     flags.add_argument("--record", type=Path, help="a folder for results.json, loss.png and samples.png")
@@ -119,7 +136,7 @@ def main() -> int:
     bars = BARS if args.data == "digits" else None
     near, far = (len(train), len(heldout)) if bars else (NEIGHBOURS, HELDOUT)
     examples = (data.raw(range(min(count, len(data)))) for data, count in ((train, near), (heldout, far)))
-    task = Task(args.data, args.minutes, args.seed, args.out, *examples)
+    task = Task(args.data, args.minutes, args.n, args.seed, tuple(args.flags), args.out, *examples)
     found = []
     for recipe in args.recipes or list(FAMILIES):
         found.append(task.measure(recipe))
