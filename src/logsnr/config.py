@@ -119,16 +119,18 @@ class TrainConfig:
                 raise ValueError(f"train.{name} = {value}; allowed: at least {bound}")
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(f"train.minutes = {self.minutes}; allowed: above 0")
-        if not (
-            (self.lr is None or self.lr > 0)
-            and self.warmup_steps >= 0
-            and self.weight_decay >= 0
-            and len(self.betas) == 2
-        ):
+        if not ((self.lr is None or self.lr > 0) and self.warmup_steps >= 0 and self.weight_decay >= 0):
             raise ValueError(
-                f"train.lr = {self.lr}, warmup_steps = {self.warmup_steps}, weight_decay = {self.weight_decay}, "
-                f"betas = {list(self.betas)}; allowed: lr > 0, the others >= 0, two betas"
+                f"train.lr = {self.lr}, warmup_steps = {self.warmup_steps}, weight_decay = {self.weight_decay}; "
+                "allowed: lr > 0, the others >= 0"
             )
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"train.betas = {list(self.betas)}; allowed: two numbers, 0 to below 1")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"train.clip_norm = {self.clip_norm}; allowed: above 0, or null")
+        lives = self.ema_half_lives_images
+        if not lives or min(lives) <= 0 or len(set(lives)) < len(lives):
+            raise ValueError(f"train.ema_half_lives_images = {list(lives)}; allowed: at least one, above 0, distinct")
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,21 @@ from torch import Tensor
 class Loss:
     """total: (B,) what is minimised. parts: (B,) each, by name. times: (B,) where the noise level was drawn.
 
-    unweighted: (B,) the error before the weights of level and time, comparable between runs and what a law of t learns
-    from: the mean squared error of the noise for matching, the drawn term in nats for a bound.
+    unweighted: (B,) the error before the weights of level and time, comparable between runs: the mean squared error of
+    the noise for matching, the drawn term in nats for a bound. drawn: (B,) what was drawn of the total, up to a factor
+    and before the weight 1/density of its time, which is what a law of t learns from; None where it is `unweighted`.
     """
 
     total: Tensor
     parts: Mapping[str, Tensor]
     times: Tensor
     unweighted: Tensor
+    drawn: Tensor | None = None
+
+    @property
+    def taught(self) -> Tensor:
+        """`drawn`, (B,)."""
+        return self.unweighted if self.drawn is None else self.drawn
 
 
 def bits_per_dim(nll_nats: Tensor, dims: int, offset: float = 0.0) -> Tensor:

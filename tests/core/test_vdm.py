@@ -16,6 +16,7 @@ from logsnr.draws import Draws
 from logsnr.kernels import Normal
 from logsnr.loss import Loss
 from logsnr.objectives import VDM, WEIGHTS, Setting, TimeLaw, Uniform
+from logsnr.objectives.noise_laws import NOISE_LAWS
 from logsnr.objectives.times import Times
 from logsnr.oracles import Oracle
 from logsnr.path import Path
@@ -174,6 +175,40 @@ def test_one_backward_pass_has_the_gradient_of_the_variance_for_the_interior_and
         assert torch.allclose(found[name], of_bound[name], rtol=1e-9), name
 
 
+class Weighed(Uniform):
+    """Uniform t with weights that have no mean of 1: what is multiplied is seen."""
+
+    def draw(self, draws: Draws) -> Times:
+        t = super().draw(draws).t
+        return Times(t, 0.5 + t)
+
+
+def test_the_variance_that_the_interior_minimises_is_that_of_the_weighed_estimate() -> None:
+    """Var[w L], w = 1/density of t: the interior's gradient is that of E[(w L)²]."""
+    path = learned()
+    network = model(path)
+    loss = vdm(path, times=Weighed(path.schedule))(network, X0, DRAWS)
+    term = (0.5 + loss.times) * plain(path, network, loss)
+    assert torch.allclose(loss.parts["diffusion"], term, rtol=1e-12)
+    found, of_square = gradients(network, loss.total.mean()), gradients(network, (term**2).mean())
+    for name in (name for name in found if ".interior." in name):
+        assert torch.allclose(found[name], of_square[name], rtol=1e-9), name
+
+
+@pytest.mark.parametrize("target", ["x0", "v", "velocity"])
+def test_the_loss_at_pure_noise_is_its_limit(target: str) -> None:
+    """With T steps the topmost level is drawn: (SNR_s − SNR_t)|x0 − x̂0|² is finite where SNR_t = 0."""
+    path = Path(SCHEDULES["straight"](), SCALES["straight"])
+    t, steps = torch.full((BATCH,), 1.0, dtype=torch.float64), 7
+    eps = DRAWS.normal("eps", X0)
+    network = Denoiser(Half(), path, TARGETS[target], label=LABELS["time"])
+    found = vdm(path, steps=steps).diffusion(network, X0, t, eps)
+    level = path.at(t)
+    s = path.at(path.schedule.t_min + (1 - path.schedule.t_min) * (1 - 1 / steps))
+    x0 = network(level.perturb(X0, eps), level).x0
+    assert torch.allclose(found, 0.5 * steps * torch.exp(s.log_snr) * ((X0 - x0) ** 2).sum((1, 2)), rtol=1e-9)
+
+
 def test_micro_batches_add_up_to_the_same_gradient() -> None:
     path = learned()
     network = model(path)
@@ -315,6 +350,10 @@ def test_what_it_cannot_do_is_refused() -> None:
     for options in ({"steps": 0}, {"unit": "bits"}):
         with pytest.raises(ValueError, match="allowed: 1 or more, bits_per_dim, nats"):
             vdm(Path(Linear(), vp), **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="law of the noise .LogNormal. with loss 'vdm' would not be a bound"):
+        vdm(Path(Linear(), vp), times=NOISE_LAWS["log_normal"](Linear()))
+    with pytest.raises(ValueError, match="scale 've': its prior moves with γ.1.; allowed: scale vp"):
+        vdm(Path(SCHEDULES["learned_linear"](), SCALES["ve"]))
 
 
 def train(path: Path, law: Mixture, *, steps: int | None, updates: int, lr: float) -> None:

@@ -121,5 +121,5 @@ def test_it_is_a_word_of_the_configuration() -> None:
     assert type(construct(record)) is Energy
     with pytest.raises(ValueError, match="unknown output 'enrgy' of a network; known: energy"):
         configure("digits", (1, 8, 8), output="enrgy")
-    with pytest.raises(ValueError, match="the same shape"):
+    with pytest.raises(ValueError, match="answers with the 3 channels of x, and 6 are wanted"):
         build("mlp-tiny", (3,), out_channels=6, output="energy")(torch.zeros(2, 3), torch.zeros(2))

@@ -150,3 +150,14 @@ def test_scale_and_shift_act_on_the_normalised_features() -> None:
     x = torch.randn(3, 8, 16)
     h = block.norm2(block.conv1(F.silu(block.norm1(x)))) * (1 + scale) + shift
     torch.testing.assert_close(block(x, torch.randn(3, 4)), x + block.conv2(F.silu(h)))
+
+
+def test_the_gradient_of_silu_is_finite_at_both_ends_in_both_modes() -> None:
+    """Energies, guidance and divergences differentiate a network in eval mode, wherever x has gone."""
+    x = torch.linspace(-300, 300, 6001, dtype=torch.float64)
+    sigmoid = torch.sigmoid(x)
+    exact = sigmoid * (1 + x * (1 - sigmoid))
+    for silu in (SiLU().train(), SiLU().eval()):
+        at = x.float().requires_grad_()
+        (gradient,) = torch.autograd.grad(silu(at).sum(), at)
+        torch.testing.assert_close(gradient.double(), exact, rtol=1e-5, atol=1e-6)

@@ -11,17 +11,18 @@ from logsnr.betas import linear
 from logsnr.data.toys import gaussian, mixture, point
 from logsnr.denoiser import Model
 from logsnr.dynamics import Dynamics, euler_maruyama, flow_drift, reverse_drift
-from logsnr.kernels import transition
+from logsnr.kernels import large, transition
 from logsnr.level import Level
 from logsnr.oracles import Oracle
 from logsnr.path import Path
 from logsnr.prediction import Prediction, v
 from logsnr.records import Part
-from logsnr.run.build import sampler
+from logsnr.run.build import sampler, sampler_part
 from logsnr.samplers import (
     CORRECTORS,
     Adaptive,
     Ancestral,
+    DPMAdaptive,
     EulerMaruyama,
     PredictorCorrector,
     ReverseDiffusion,
@@ -235,6 +236,37 @@ def test_predictor_corrector_samples_a_gaussian(scale: str) -> None:
 def test_what_predictor_corrector_refuses(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sampler(Part("predictor_corrector", options), PATHS["vp"])
+
+
+def test_a_predictor_is_told_what_it_would_be_told_alone() -> None:
+    """The reverse variance of the run and its number of steps, unless the options say otherwise."""
+    few = sampler(Part("predictor_corrector", {"predictor": "auto", "steps": 6}), PATHS["vp"])
+    assert few.predictor.count == sampler(Part("auto", {"steps": 6}), PATHS["vp"]).count == 2
+    part = sampler_part(Part("predictor_corrector", {"predictor": "ancestral"}), "large", 50)
+    assert sampler(part, PATHS["vp"]).predictor.rule is large
+    own = Part("predictor_corrector", {"predictor": {"name": "ancestral", "variance": "small"}})
+    assert sampler(sampler_part(own, "large", 50), PATHS["vp"]).predictor.rule is not large
+
+
+def test_dpm_adaptive_carries_arrived_examples_without_nonsense() -> None:
+    """An example that is over is shown to the model at real levels, and does not change."""
+    path = PATHS["vp"]
+    grid = path.grid(1, "lowest")
+    seen = []
+
+    def watched(x: torch.Tensor, level: Level, **condition: torch.Tensor) -> Prediction:
+        seen.append(bool(x.isfinite().all() and level.gamma.isfinite().all()))
+        return Oracle(TWO)(x, level)
+
+    solver = DPMAdaptive(path, 3, 1e-6, 1e-6)
+    (together,) = simulate(solver, watched, NOISE, grid, noise=nothing)
+    assert all(seen)
+    assert len(set(together.evaluations.tolist())) > 1
+    for i in range(len(NOISE)):
+        alone = end(solver, NOISE[i : i + 1], grid)
+        assert torch.allclose(alone.x, together.x[i : i + 1], rtol=0, atol=1e-13)
+        assert int(alone.evaluations) == int(together.evaluations[i])
+    assert (together.x - end(Adaptive(path, 1e-10, 1e-10), NOISE, grid).x).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("scale", [*PATHS, "straight"])

@@ -99,6 +99,46 @@ def test_a_sampler_that_arrives_elsewhere_is_caught(factor: float) -> None:
     assert "DOES NOT MEET" in "\n".join(found.lines())
 
 
+def test_nine_examples_of_ten_must_arrive() -> None:
+    """A bifurcation takes one; a sampler that is wrong for half of them is wrong."""
+
+    class Partly(DDIM):
+        def __init__(self, wrong: int) -> None:
+            super().__init__()
+            self.wrong = wrong
+
+        def step(self, *given: Any, **more: Any) -> Step:
+            step = super().step(*given, **more)
+            factor = torch.where(torch.arange(len(step.x)) < self.wrong, 1.5, 1.0).reshape(-1, 1)
+            return Step(step.x * factor, step.mean, step.prediction, step.level, step.evaluations)
+
+    many = torch.randn(12, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    half = len(many) // 2
+    ways: dict[str, Make] = {"half": lambda steps: Partly(half), "one": lambda steps: Partly(1)}
+    ways |= {"ddim": lambda steps: DDIM(), "multistep": lambda steps: Multistep(3)}
+    found = certify(TWO, PATHS["vp"](), ways, many, steps=(40, 80, 160))
+    assert {track.name: track.meets for track in found.tracks} == {
+        "half": False,
+        "one": True,
+        "ddim": True,
+        "multistep": True,
+    }
+
+
+def test_a_sampler_that_fails_on_its_way_or_is_alone_certifies_nothing() -> None:
+    class Failing(DDIM):
+        def step(self, *given: Any, **more: Any) -> Step:
+            raise ValueError("it does not converge")
+
+    ways: dict[str, Make] = {"ddim": lambda steps: DDIM(), "multistep": lambda steps: Multistep(3)}
+    assert certify(TWO, PATHS["vp"](), ways, NOISE, steps=(40, 80, 160)).meet
+    found = certify(TWO, PATHS["vp"](), ways | {"failing": lambda steps: Failing()}, NOISE, steps=(40, 80, 160))
+    assert not found.meet
+    assert found.failed == {"failing": "it does not converge"}
+    assert "failing  FAILED: it does not converge" in "\n".join(found.lines())
+    assert not certify(TWO, PATHS["vp"](), {"ddim": ways["ddim"]}, NOISE, steps=(40, 80, 160)).meet
+
+
 def test_a_sampler_that_arrives_nowhere_does_not_meet_even_itself() -> None:
     class Restless(DDIM):
         def __init__(self, count: int) -> None:

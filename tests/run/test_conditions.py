@@ -169,7 +169,8 @@ def test_the_bound_is_that_of_the_conditional_model(classes_run: Path) -> None:
     index = torch.arange(trained.width)
     x0, given = data.batch(index.numpy())
     with torch.inference_mode():
-        draws = Draws(0, 0, index, len(data))
+        strata = torch.from_numpy(np.random.default_rng(0).permutation(len(data)))
+        draws = Draws(0, 0, strata[index], len(data))
         loss = trained.bound().estimate(trained.model, x0, draws, **given)
         bare = trained.bound().estimate(trained.model, x0, draws)
     assert torch.allclose(nats[: trained.width], sum(loss.parts.values()), rtol=1e-5)

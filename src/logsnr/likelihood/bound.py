@@ -114,7 +114,8 @@ class LossBound:
 
 def chain(path: Path, variance: str, lattice: Lattice | None, steps: int | None = None) -> Bound:
     """The bound of `steps` steps that end clean: all T of a table, else 1000, unless told otherwise."""
-    return bound_for(path.grid(steps or path.schedule.steps or 1000), path.prior_std, variance, lattice)
+    grid = path.grid((path.schedule.steps or 1000) if steps is None else steps)
+    return bound_for(grid, path.prior_std, variance, lattice)
 
 
 def vdm(path: Path, variance: str, lattice: Lattice | None, steps: int | None = None) -> LossBound:

@@ -70,6 +70,11 @@ def configure(
     options = _options(f"mlp-{name}" if len(shape) == 1 and f"mlp-{name}" in SIZES else name, overrides)
     if output is not None and output not in OUTPUTS:
         raise ValueError(f"unknown output {output!r} of a network; known: {', '.join(OUTPUTS)}")
+    if output is not None and out_channels not in (None, shape[0]):
+        raise ValueError(
+            f"output {output!r} of a network answers with the {shape[0]} channels of x, and {out_channels} are wanted; "
+            "allowed: variance small or large, or the network's own output"
+        )
     beside = {"vector_features": vector_features, "condition_channels": condition_channels}
     return {
         **options,

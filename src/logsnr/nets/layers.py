@@ -31,12 +31,15 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 class SiLU(nn.Module):
-    """x · sigmoid(x) (Elfwing et al. 2018); in eval mode on a CPU by exp, which has no scalar tail."""
+    """x · sigmoid(x) (Elfwing et al. 2018); in eval mode on a CPU by exp, which has no scalar tail.
+
+    Beyond −60 the exponent is held: the value is 0 to 1e-24, and a gradient is not ∞/∞.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or x.device.type != "cpu":
             return F.silu(x)
-        return (x / (1 + torch.exp(-at_least_float32(x)))).to(x.dtype)
+        return (x / (1 + torch.exp((-at_least_float32(x)).clamp(max=60)))).to(x.dtype)
 
 
 class ELU(nn.Module):

@@ -25,7 +25,10 @@ def table(path: Path, level: Level, *, values: Sequence[float] = (1.0,)) -> Tens
 
     ValueError for an empty list or a number that is not finite and >= 0.
     """
-    weights = torch.as_tensor(values, dtype=torch.float64)
+    try:
+        weights = torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError):
+        weights = torch.empty(0)
     if weights.ndim != 1 or not len(weights) or not (weights.isfinite() & (weights >= 0)).all():
         raise ValueError(f"weight 'table' with values {values}; allowed: a list of finite numbers >= 0")
     # a knot i/T is the end of its interval, and is rounded: 1e-9 keeps it there

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from logsnr.denoiser import Model
 from logsnr.draws import Draws
-from logsnr.level import over
+from logsnr.level import Level, over
 from logsnr.loss import Loss
-from logsnr.objectives.objective import Objective, Setting
+from logsnr.objectives.objective import Objective, Setting, fixed
 from logsnr.objectives.times import TimeLaw
 from logsnr.objectives.weights import Weight
 from logsnr.path import Path
@@ -27,19 +27,19 @@ def native_error(prediction: Prediction, x0: Tensor, eps: Tensor) -> Tensor:
     return prediction.value - (over(a, x0) * x0 + over(b, x0) * eps)
 
 
-def squared_eps_error(prediction: Prediction, x0: Tensor, eps: Tensor) -> Tensor:
-    """(ε − ε̂)² at x_t = α x0 + σ ε, (B, *).
+def squared_eps_error(prediction: Prediction, x0: Tensor, eps: Tensor, level: Level | None = None) -> Tensor:
+    """(ε − ε̂)² at x_t = α x0 + σ ε, (B, *). level: the prediction's, or one that stands for it (`Path.within`).
 
     The error is taken in what the network natively predicts and multiplied by (α/Δ)², exactly the error in ε: at low
     noise ε̂ of an x0-predicting network would be a difference of near-equal numbers.
     """
-    error, level = native_error(prediction, x0, eps), prediction.level
+    error, level = native_error(prediction, x0, eps), prediction.level if level is None else level
     return over((level.alpha / determinant(level, prediction.direction)) ** 2, error) * error**2
 
 
-def noise_error(prediction: Prediction, x0: Tensor, eps: Tensor) -> Tensor:
-    """Mean over dimensions of (ε − ε̂)², (B,)."""
-    return squared_eps_error(prediction, x0, eps).reshape(len(x0), -1).mean(1)
+def noise_error(prediction: Prediction, x0: Tensor, eps: Tensor, level: Level | None = None) -> Tensor:
+    """Mean over dimensions of `squared_eps_error`, (B,)."""
+    return squared_eps_error(prediction, x0, eps, level).reshape(len(x0), -1).mean(1)
 
 
 class Matching(Objective):
@@ -47,7 +47,7 @@ class Matching(Objective):
 
     def __init__(self, path: Path, weight: Weight, times: TimeLaw) -> None:
         super().__init__()
-        self.path, self.weight, self.times = path, weight, times
+        self.path, self.weight, self.times = fixed(path, "matching"), weight, times
 
     @classmethod
     def of(cls, setting: Setting) -> Matching:
@@ -63,6 +63,6 @@ class Matching(Objective):
         known = self.path.within(level)  # at pure noise (Δ/α)² and a weight such as 1/α² are ∞, their ratio is not
         to_eps = (known.alpha / determinant(known, prediction.direction)) ** 2
         unweighted = to_eps.to(native) * native
-        weight = self.weight(self.path, known) * importance * to_eps
-        total = weight.to(native) * native
-        return Loss(total, {"matching": total}, t, unweighted.detach())
+        drawn = (self.weight(self.path, known) * to_eps).to(native) * native
+        total = importance.to(native) * drawn
+        return Loss(total, {"matching": total}, t, unweighted.detach(), drawn.detach())

@@ -36,6 +36,8 @@ def _positive(**options: float) -> None:
 class CutLaw(TimeLaw):
     """A law given by `quantile` and its inverse `share`, cut to what the schedule has, with importance weight 1."""
 
+    weighs = False
+
     def __init__(self, schedule: NoiseSchedule, *, stratified: bool) -> None:
         super().__init__()
         self.schedule, self.stratified = schedule, stratified

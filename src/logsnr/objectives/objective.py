@@ -35,6 +35,23 @@ class Setting:
     lattice: Lattice | None
 
 
+def fixed(path: Path, loss: str) -> Path:
+    """The path. ValueError for a learned γ: VDM's bound tells it where to go, another loss it would minimise away."""
+    if next(path.schedule.parameters(), None) is not None:
+        raise ValueError(f"loss {loss!r} says nothing to a learned schedule; allowed: the loss vdm, a fixed schedule")
+    return path
+
+
+def of_a_bound(times: TimeLaw, loss: str) -> TimeLaw:
+    """The law of t. ValueError for one that defines another loss, as a bound is an integral over t itself."""
+    if not times.weighs:
+        raise ValueError(
+            f"a law of the noise ({type(times).__name__}) with loss {loss!r} would not be a bound; allowed: times "
+            "uniform, log_snr, loss_second_moment"
+        )
+    return times
+
+
 class Objective(nn.Module, ABC):
     """(model, x0, draws, **condition) → Loss. Subclasses keep their law of `times`, which the trainer's steps teach.
 

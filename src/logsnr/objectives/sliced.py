@@ -30,7 +30,7 @@ from logsnr.denoiser import Model
 from logsnr.draws import Draws
 from logsnr.level import Level, over
 from logsnr.loss import Loss
-from logsnr.objectives.objective import Objective, Setting
+from logsnr.objectives.objective import Objective, Setting, fixed
 from logsnr.registry import lookup
 
 Projection = Callable[[Tensor], Tensor]
@@ -105,7 +105,7 @@ class Sliced(Objective):
         super().__init__()
         if count < 1:
             raise ValueError(f"count = {count} projections an example; allowed: at least 1")
-        self.path, self.weight, self.times = setting.path, setting.weight, setting.times
+        self.path, self.weight, self.times = fixed(setting.path, "sliced"), setting.weight, setting.times
         self.project = lookup(PROJECTIONS, projections, "projection")
         self.count, self.variance_reduced = count, variance_reduced
 
@@ -119,9 +119,9 @@ class Sliced(Objective):
         )
         to_eps = (2 / x0[0].numel() * level.sigma**2).to(x0)
         unweighted = 1 + to_eps * (terms.trace + terms.norm)
-        weight = (self.weight(self.path, level) * importance).to(x0)
-        parts = {name: weight * to_eps * term for name, term in terms._asdict().items()}
-        return Loss(weight * unweighted, parts, t, unweighted.detach())
+        own, importance = self.weight(self.path, level).to(x0), importance.to(x0)
+        parts = {name: importance * own * to_eps * term for name, term in terms._asdict().items()}
+        return Loss(importance * own * unweighted, parts, t, unweighted.detach(), (own * unweighted).detach())
 
 
 def _score(model: Model, level: Level, condition: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:

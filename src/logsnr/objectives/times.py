@@ -29,7 +29,9 @@ class Times(NamedTuple):
 
 
 class TimeLaw(nn.Module, ABC):
-    """A distribution of t over the times of a schedule."""
+    """A distribution of t over the times of a schedule. weighs: the weights make its mean that of uniform t."""
+
+    weighs: bool = True
 
     @abstractmethod
     def draw(self, draws: Draws) -> Times:
@@ -37,7 +39,7 @@ class TimeLaw(nn.Module, ABC):
 
     @abstractmethod
     def observe(self, times: Tensor, losses: Tensor) -> None:
-        """Learn from an optimiser step: times (B,), unweighted losses (B,), detached, in global order."""
+        """Learn from an optimiser step: times (B,), drawn terms (B,), detached, in global order."""
 
 
 class Uniform(TimeLaw):

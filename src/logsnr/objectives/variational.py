@@ -26,7 +26,7 @@ from logsnr.kernels import Floored, Rule, named_rule, prior_kl
 from logsnr.level import Level
 from logsnr.loss import Loss, bits_per_dim
 from logsnr.objectives.matching import noise_error
-from logsnr.objectives.objective import Objective, Setting
+from logsnr.objectives.objective import Objective, Setting, fixed, of_a_bound
 from logsnr.objectives.times import TimeLaw
 from logsnr.objectives.weights import Weight
 from logsnr.path import Path
@@ -74,9 +74,8 @@ def chain(path: Path, variance: str, lattice: Lattice | None, num_steps: int | N
     """
     if num_steps not in (None, path.schedule.steps or num_steps):
         raise ValueError(f"num_steps = {num_steps} on a table of {path.schedule.steps} levels; allowed: all of them")
-    if next(path.parameters(), None) is not None:
-        raise ValueError("a bound on a fixed grid says nothing to a learned schedule; allowed: a fixed schedule")
-    grid = path.grid(num_steps or path.schedule.steps or STEPS)
+    fixed(path, "vlb")
+    grid = path.grid((path.schedule.steps or STEPS) if num_steps is None else num_steps)
     return Chain(path, grid, *last_step(grid, variance, lattice))
 
 
@@ -92,7 +91,7 @@ class VLB(Objective):
         super().__init__()
         if units not in ("bits_per_dim", "nats"):
             raise ValueError(f"units = {units!r} of the loss 'vlb'; allowed: bits_per_dim, nats")
-        self.chain, self.times, self.units = chain, times, units
+        self.chain, self.times, self.units = chain, of_a_bound(times, "vlb"), units
 
     @classmethod
     def of(cls, setting: Setting, *, num_steps: int | None = None, units: str = "bits_per_dim") -> VLB:
@@ -123,7 +122,8 @@ class Hybrid(Objective):
         super().__init__()
         if not 0 < vlb_weight < math.inf:
             raise ValueError(f"vlb_weight = {vlb_weight} of the loss 'hybrid'; allowed: above 0, or the loss matching")
-        self.chain, self.weight, self.times, self.vlb_weight = chain, weight, times, vlb_weight
+        self.chain, self.weight, self.vlb_weight = chain, weight, vlb_weight
+        self.times = of_a_bound(times, "hybrid")
 
     @classmethod
     def of(cls, setting: Setting, *, vlb_weight: float = 0.001, num_steps: int | None = None) -> Hybrid:
@@ -142,8 +142,11 @@ class Hybrid(Objective):
         level, s = self.chain.at(t)
         eps = draws.normal("eps", x0)
         prediction = model(level.perturb(x0, eps), level, **condition)
-        error = noise_error(prediction, x0, eps)
-        matching = (self.weight(self.chain.path, level) * importance).to(error) * error
+        known = self.chain.path.within(level)  # at pure noise a weight may be ∞, and the error 0
+        error = noise_error(prediction, x0, eps, known)
+        matching = (self.weight(self.chain.path, known) * importance).to(error) * error
         nats = self.chain.term(prediction.detached(), x0, s)
         vlb = (self.chain.steps * importance).to(nats) * bits_per_dim(nats, x0[0].numel())
-        return Loss(matching + self.vlb_weight * vlb, {"matching": matching, "vlb": vlb}, t, nats.detach())
+        total = matching + self.vlb_weight * vlb
+        drawn = (total / importance.to(total)).detach()
+        return Loss(total, {"matching": matching, "vlb": vlb}, t, nats.detach(), drawn)

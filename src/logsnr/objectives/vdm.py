@@ -31,7 +31,7 @@ from logsnr.kernels import Normal, prior_kl
 from logsnr.level import over
 from logsnr.loss import Loss
 from logsnr.objectives.matching import squared_eps_error
-from logsnr.objectives.objective import Objective, Setting
+from logsnr.objectives.objective import Objective, Setting, of_a_bound
 
 UNITS: Mapping[str, Callable[[int], float]] = {
     "bits_per_dim": lambda dims: 1 / (dims * math.log(2)),
@@ -54,20 +54,28 @@ class VDM(Objective):
             raise ValueError(f"loss 'vdm' on a table of {setting.path.schedule.steps} levels; allowed: continuous time")
         if unit not in UNITS or (steps is not None and steps < 1):
             raise ValueError(f"loss 'vdm' with steps={steps}, unit={unit!r}; allowed: 1 or more, {', '.join(UNITS)}")
-        self.path, self.times, self.steps, self.unit = setting.path, setting.times, steps, UNITS[unit]
+        learns = any(parameter.requires_grad for parameter in setting.path.parameters())
+        if learns and not math.isfinite(setting.path.scale.noise_limit):
+            raise ValueError(
+                f"loss 'vdm' with a learned schedule on scale {setting.path.scale.name!r}: its prior moves with γ(1); "
+                "allowed: scale vp, sub_vp, straight"
+            )
+        self.path, self.steps, self.unit = setting.path, steps, UNITS[unit]
+        self.times = of_a_bound(setting.times, "vdm")
         self.decoder = gaussian_density if setting.lattice is None else softmax(setting.lattice)
 
     def forward(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
         """x0: (B, *) float in model units. Parts and total in the unit; `unweighted` is the diffusion term in nats."""
         unit = self.unit(x0[0].numel())
         t, importance = self.times.draw(draws)
-        diffusion = self.diffusion(model, x0, t, draws.normal("eps", x0), unit, **condition)
+        diffusion = self.diffusion(model, x0, t, draws.normal("eps", x0), unit, importance, **condition)
         parts = {
             "prior": unit * self.prior(x0),
             "reconstruction": unit * self.reconstruction(x0, draws.normal("eps/last", x0)),
-            "diffusion": importance.to(diffusion) * diffusion,
+            "diffusion": diffusion,
         }
-        return Loss(sum(parts.values(), torch.zeros_like(diffusion)), parts, t, diffusion.detach() / unit)
+        nats = (diffusion / (unit * importance.to(diffusion))).detach()
+        return Loss(sum(parts.values(), torch.zeros_like(diffusion)), parts, t, nats)
 
     def prior(self, x0: Tensor) -> Tensor:
         """KL(q(z_1|x) ‖ p(z_1)) in nats, (B,)."""
@@ -79,9 +87,19 @@ class VDM(Objective):
         return -self.decoder(x0, Normal(x0 + torch.exp(0.5 * gamma) * eps, gamma))
 
     def diffusion(
-        self, model: Model, x0: Tensor, t: Tensor, eps: Tensor, unit: float = 1.0, **condition: Tensor
+        self,
+        model: Model,
+        x0: Tensor,
+        t: Tensor,
+        eps: Tensor,
+        unit: float = 1.0,
+        importance: Tensor | float = 1.0,
+        **condition: Tensor,
     ) -> Tensor:
-        """The diffusion term estimated at time t, (B,), `unit` times nats; at T = ∞ its gradient is the interior's."""
+        """The diffusion term estimated at time t, (B,), `unit` times nats; at T = ∞ its gradient is the interior's.
+
+        importance: 1/density of t, part of the estimate whose variance the interior minimises.
+        """
         span, known = 1 - self.path.schedule.t_min, list[Tensor]()
         if self.steps is None:
             level, slope = self.path.moving(t, lambda value: _squaring(value, known))
@@ -89,9 +107,11 @@ class VDM(Objective):
         else:
             number = ((t - self.path.schedule.t_min) / span * self.steps).floor().clamp(max=self.steps - 1)
             below, level = (self.path.at(1 - span * (1 - i / self.steps)) for i in (number, number + 1))
-            weight = 0.5 * self.steps * torch.expm1(level.gamma - below.gamma)
-        error = squared_eps_error(model(level.perturb(x0, eps), level, **condition), x0, eps)
-        term = unit * weight.to(error) * error.reshape(len(x0), -1).sum(1)
+            # at pure noise the weight is ∞ and the error 0
+            weight = 0.5 * self.steps * torch.expm1(self.path.within(level).gamma - below.gamma)
+        prediction = model(level.perturb(x0, eps), level, **condition)
+        error = squared_eps_error(prediction, x0, eps, self.path.within(level))
+        term = unit * (importance * weight).to(error) * error.reshape(len(x0), -1).sum(1)
         known.append(term.detach())
         return term
 

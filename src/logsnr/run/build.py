@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -58,7 +58,27 @@ def _checked(registry: Mapping[str, Callable[..., T]], part: Part, what: str, gi
     for key in part.options:
         if key not in known and not open_ended:
             raise ValueError(f"unknown option {key!r} of {what} {part.name!r}; allowed: {', '.join(known) or 'none'}")
+    for parameter in parameters:
+        if parameter.name in part.options:
+            _check_type(parameter, part.options[parameter.name], f"{what} {part.name!r}")
     return function
+
+
+WORDS: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "str": (str,), "bool": (bool,)}
+WORDS["None"] = (type(None),)
+
+
+def _check_type(parameter: inspect.Parameter, value: Any, owner: str) -> None:
+    """ValueError if a plain word or number is not of the parameter's type; other types are the constructor's own."""
+    words = str(parameter.annotation).split(" | ")
+    if not set(words) <= WORDS.keys():
+        return
+    if isinstance(value, bool):
+        good = "bool" in words
+    else:
+        good = any(isinstance(value, WORDS[word]) for word in words)
+    if not good:
+        raise ValueError(f"option {parameter.name} = {value!r} of {owner}; allowed: {' or '.join(words)}")
 
 
 def path(config: RunConfig) -> Path:
@@ -175,13 +195,20 @@ def sampler(part: Part, process: Path) -> Sampler:
 
 def check_spread(part: Part, variance: str) -> None:
     """ValueError if a sampler wants a learned variance of a model that was given another one."""
-    for key in ("variance", "noise_variance"):
-        wanted = part.options.get(key, variance)
+    for key, wanted in _words(part.options):
+        if key not in ("variance", "noise_variance"):
+            continue
         if named_rule(wanted).spread and not named_rule(variance).spread:
             raise ValueError(
                 f"{key} {wanted!r} of sampler {part.name!r} needs a model with a spread channel, and this one has "
                 f"variance {variance!r}; allowed: small, large, or a model trained with variance {wanted!r}"
             )
+
+
+def _words(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Options, and those of the parts among them."""
+    for key, value in options.items():
+        yield from _words(value) if isinstance(value, Mapping) else [(key, value)]
 
 
 def own_grid(config: RunConfig, process: Path) -> Level:
@@ -199,8 +226,7 @@ def check(config: RunConfig, lattice: Lattice | None) -> None:
     process = path(config)
     target = bind(TARGETS, config.target, "target")
     bind(INPUTS, config.inputs, "inputs")(process.highest)
-    lookup(LABELS, config.label, "label")(process, process.highest)
-    bind(WEIGHTS, config.objective.weight, "weight", 2)(process, process.within(process.highest))
+    _check_ends(config, process)
     objective = make(OBJECTIVES, config.objective.loss, "loss", _setting(config, process, lattice))
     if named_rule(config.variance).spread and not objective.teaches_spread:
         raise ValueError(
@@ -211,5 +237,27 @@ def check(config: RunConfig, lattice: Lattice | None) -> None:
     own_grid(config, process)
     if float(determinant(process.highest, target(process.highest))) == 0:
         raise ValueError(
-            f"target {config.target.name!r} says nothing of x0 at pure noise (zero terminal SNR); allowed: x0, v"
+            f"target {config.target.name!r} says nothing of x0 at pure noise (zero terminal SNR); allowed: x0, v, "
+            "velocity, edm, or a schedule that ends before it"
         )
+
+
+def _check_ends(config: RunConfig, process: Path) -> None:
+    """ValueError if level, label or weight is no number that a run can use at either end of the path."""
+    weight = bind(WEIGHTS, config.objective.weight, "weight", 2)
+    label = lookup(LABELS, config.label, "label")
+    for level in (process.lowest, process.highest):
+        if not torch.stack([level.alpha, level.sigma]).float().isfinite().all():
+            raise ValueError(
+                f"γ = {float(level.gamma):.6g} on scale {config.scale!r} is σ = {float(level.sigma):.3g}; "
+                "allowed: what float32 holds"
+            )
+        if not label(process, level).isfinite():
+            raise ValueError(f"label {config.label!r} is infinite at γ = {float(level.gamma):.6g}; allowed: time, none")
+        value = weight(process, process.within(level))
+        if not (value.float().isfinite() and value >= 0):
+            part = config.objective.weight
+            raise ValueError(
+                f"weight {part.name!r} with {part.options} is {float(value):.3g} at γ = {float(level.gamma):.6g}; "
+                "allowed: finite weights, at least 0"
+            )

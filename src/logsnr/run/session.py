@@ -46,6 +46,8 @@ def resolved(config: RunConfig, data: Dataset) -> RunConfig:
     """The configuration with every "auto" settled for this data: what run.yaml says. ValueError for what is wrong."""
     config = build.fitted(config, data.transform.lattice)
     build.check(config, data.transform.lattice)
+    law = config.train
+    learning_rate(law.warmup_steps, base=1.0, warmup_steps=law.warmup_steps, total_steps=law.steps, decay=law.decay)
     width = config.sample.width or default_width(data.shape)
     every = config.train.preview_every
     if every is None:

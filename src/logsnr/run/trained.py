@@ -186,15 +186,17 @@ class Trained:
 
         Returns prior, diffusion, reconstruction and total, each (N,). repeats: independent estimates of each example's
         terms, averaged. As in sampling, the network sees one width, and example i does not depend on its neighbours.
-        Under the conditions of the examples where the run has conditions: −log p(x | c).
+        Under the conditions of the examples where the run has conditions: −log p(x | c). Strata of t are dealt to the
+        examples at random: data that stands in the order of its classes would else see one stretch of t a class.
         """
         bound, chunks, data = self.bound(), [], self._as_trained(data)
+        strata = torch.from_numpy(np.random.default_rng(seed).permutation(len(data)))
         for index in torch.arange(len(data)).split(self.width):
             padded = torch.cat([index, index[-1:].expand(self.width - len(index))])
             x0, given = data.batch(padded.numpy())
             x0 = x0.to(self.machine.device)
             model = Conditioned(self.model, {name: value.to(x0.device) for name, value in given.items()})
-            losses = [bound.estimate(model, x0, Draws(seed, r, padded, len(data))) for r in range(repeats)]
+            losses = [bound.estimate(model, x0, Draws(seed, r, strata[padded], len(data))) for r in range(repeats)]
             means = {k: torch.stack([loss.parts[k] for loss in losses]).mean(0) for k in losses[0].parts}
             chunks.append({k: part[: len(index)].cpu() for k, part in means.items()})
         parts = {name: torch.cat([part[name] for part in chunks]) for name in chunks[0]}

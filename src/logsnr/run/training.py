@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -139,13 +140,13 @@ def _due(step: int, every: int | None) -> bool:
 def _holdout(session: Session) -> dict[str, float | None]:
     """The averaged weights' loss on held-out examples, always under the same noise."""
     config, count = session.config, min(len(session.holdout), HOLDOUT_MOST)
-    total = 0.0
+    total, strata = 0.0, torch.from_numpy(np.random.default_rng(config.seed).permutation(count))
     with session.trainer.averages.swap():
         task = session.trainer.task.eval()
         for index in torch.arange(count).split(config.train.micro_batch or config.train.batch_size):
             x0, given = session.holdout.batch(index.numpy())
             condition = {name: value.to(session.here.device) for name, value in given.items()}
-            draws = Draws(-1 - config.seed, 0, index, count)
+            draws = Draws(-1 - config.seed, 0, strata[index], count)
             total += float(task(x0.to(session.here.device), draws, **condition).total.sum())
         task.train()
     return {"holdout_loss": total / count if math.isfinite(total) else None}

@@ -59,8 +59,8 @@ class DPMAdaptive(Sampler):
     def step(
         self, model: Model, x: Tensor, t: Level, s: Level, *, noise: Callable[[str], Tensor], memory: Any = None
     ) -> Step:
-        if torch.isposinf(t.gamma):
-            raise ValueError("dpm_adaptive from pure noise (γ = inf); allowed: the sampler adaptive, or a finite level")
+        if torch.isposinf(t.gamma) or torch.isposinf(s.gamma):
+            raise ValueError("dpm_adaptive at pure noise (γ = inf); allowed: the sampler adaptive, or a finite level")
         gamma, size = t.gamma.repeat(len(x)), t.gamma.new_full((len(x),), FIRST_STEP)
         sign, count, before, prediction = torch.sign(t.gamma - s.gamma), evaluations(x, 0), x / over(t.alpha, x), None
         for attempt in range(self.most_steps):
@@ -70,21 +70,24 @@ class DPMAdaptive(Sampler):
                 return Step(x, x, prediction or model(x, t), s, count)
             here = self._level(gamma)
             last = size >= left
-            there = self._level(torch.where(last, s.gamma, gamma - 2 * sign * size))
-            there = self._level(torch.where(active, there.gamma, s.gamma))
+            # an example that has arrived is carried along on a step back, so that the model sees no 0/0
+            target = torch.where(active, gamma - 2 * sign * size, gamma + 2 * sign * FIRST_STEP)
+            there = self._level(torch.where(last & active, s.gamma, target))
             low = lowered(self.path, here, there, self.eta)
             seen = model(x, here)
             prediction = prediction or seen
             lower, higher = pair(model, self.path, seen, here, low, self.count)
             scale = over(low.alpha, x)
             factor = self._factor(lower / scale, higher / scale, before)
+            if not factor[active].isfinite().all():
+                raise ValueError("dpm_adaptive: the model's answer is not finite; allowed: a model that is")
             taken = active & (factor >= ACCEPTED)
             if taken.any():
                 keep = over(taken, x).bool()
                 moved = raised(higher, low, there, noise, f"attempt {attempt}") if self.stochastic else higher
                 x, before = torch.where(keep, moved, x), torch.where(keep, lower / scale, before)
                 gamma = torch.where(taken, there.gamma, gamma)
-            size = size * factor
+            size = torch.where(active, size * factor, size)
             count = count + self.count * active.to(count)
         raise ValueError(
             f"dpm_adaptive: {self.most_steps} attempts did not reach rtol={self.rtol}, atol={self.atol}; allowed: "

@@ -1,11 +1,12 @@
-"""Predictor–corrector sampling: any sampler, with Langevin steps before each of its own (Score SDE, algorithms 2–5).
+"""Predictor–corrector sampling: any sampler, with Langevin steps before each of its own (Score SDE, section 4.2).
 
     for (t, s) in the grid:
         x ← x + ε ŝ(x, t) + √(2ε) z        the corrector, some times, at t
         x ← predictor(x, t → s)
 
-The corrector pulls the state towards p_t, whatever error the predictor made on the way to it. Both see levels only, so
-every pair runs on every scale (sub-VP has no corrector in the original program).
+in the order of the authors' program (the paper's algorithms 2 and 3 write the predictor first). The corrector pulls the
+state towards p_t, whatever error the predictor made on the way to it. Both see levels only, so every pair runs on every
+scale (sub-VP has no corrector in the original program).
 """
 
 from __future__ import annotations
@@ -60,14 +61,19 @@ def predictor_corrector(
     predictor: Named = "reverse_diffusion",
     corrector: Named = "langevin",
     corrector_steps: int = 1,
+    *,
+    variance: str = "small",
+    steps: int = 1,
 ) -> PredictorCorrector:
     """By name: predictor from `samplers`, corrector from `CORRECTORS`, each a name or {name: …, option: …}.
 
-    ValueError for an unknown name, TypeError for an unknown option.
+    variance, steps: the run's, for a predictor that asks for them. ValueError for an unknown name, TypeError for an
+    unknown option.
     """
     of_predictor, of_corrector = read(Part, predictor, "predictor"), read(Part, corrector, "corrector")
     constructor = lookup(samplers, of_predictor.name, "predictor")
-    first = next(iter(inspect.signature(constructor).parameters), None)
-    made = constructor(*([path] if first == "path" else []), **of_predictor.options)
+    asked = inspect.signature(constructor).parameters
+    known = {key: value for key, value in (("variance", variance), ("steps", steps)) if key in asked}
+    made = constructor(*([path] if next(iter(asked), None) == "path" else []), **{**known, **of_predictor.options})
     step_size = lookup(CORRECTORS, of_corrector.name, "corrector")(**of_corrector.options)
     return PredictorCorrector(made, step_size, corrector_steps)

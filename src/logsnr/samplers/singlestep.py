@@ -10,7 +10,7 @@ and ε̂ is expanded in λ from its values at t and at stages between t and s, e
     2        x_s − σ_s expm1(h)/(2 r₁) (ε̂₁ − ε̂)                         stage at r₁ = 1/2          (algorithm 1)
     3        x_s − σ_s (expm1(h)/h − 1)/r₂ (ε̂₂ − ε̂)                     stages at r₁ = 1/3, r₂ = 2/3 (algorithm 2)
 
-as many evaluations as the order. From pure noise, where there is no stage between, the step is of order 1.
+as many evaluations as the order. From pure noise or up to it, where there is no stage between, it is of order 1.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Singlestep(Sampler):
     ) -> Step:
         prediction = model(x, t)
         low = lowered(self.path, t, s, self.eta)
-        count = 1 if torch.isposinf(t.gamma) else self.count
+        count = 1 if torch.isposinf(t.gamma) or torch.isposinf(s.gamma) else self.count
         if count == 1:
             moved = euler(prediction, low)
         else:

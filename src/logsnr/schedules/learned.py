@@ -31,6 +31,8 @@ class Learned(NoiseSchedule):
         levels: int = 256,
     ) -> None:
         super().__init__()
+        if levels < 2:
+            raise ValueError(f"levels = {levels} of a learned schedule; allowed: at least 2")
         low = -13.3 + 2 * math.log(255 / (levels - 1)) if gamma_min is None else gamma_min
         if ends not in ("pinned", "learned") or not -math.inf < low < gamma_max < math.inf:
             allowed = "allowed: ends pinned or learned, finite gamma_min < gamma_max"

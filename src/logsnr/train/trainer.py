@@ -62,6 +62,7 @@ class _Measured(NamedTuple):
     grad_norm: float
     total: Tensor
     unweighted: Tensor
+    taught: Tensor
     parts: dict[str, Tensor]
     times: Tensor
 
@@ -70,7 +71,7 @@ class Trainer:
     """Minimises the batch mean of `task(x, draws, **condition).total`.
 
     task: module whose forward returns a `Loss`, with `observe(times, losses)`, called after every optimiser
-        step with the batch's times and unweighted errors as CPU tensors (B,) in global order. Its tensors outside the
+        step with the batch's times and drawn terms as CPU tensors (B,) in global order. Its tensors outside the
         model (say, the history of an importance sampler) are the checkpoint's group `task`.
     averages: of the module that is "the model", which lies within the task.
     optimizer: over the task's parameters. learning_rate: law of the number of finished steps.
@@ -129,7 +130,7 @@ class Trainer:
                 clip_grads_with_norm_(self._parameters, self.clip_norm, grad_norm)
             self.optimizer.step()
             self.averages.update(self.images, len(batch.x))
-            self._observe(measured.times, measured.unweighted)
+            self._observe(measured.times, measured.taught)
             self.skipped_in_a_row = 0
         else:
             self._skip(batch, measured)
@@ -232,17 +233,18 @@ def _seed_dropout(device: torch.device, name: tuple[int, ...]) -> None:
 def _detached(loss: Loss) -> Loss:
     """Without the graphs: that of a part which backward never visits would keep its activations."""
     parts = {name: part.detach() for name, part in loss.parts.items()}
-    return Loss(loss.total.detach(), parts, loss.times.detach(), loss.unweighted.detach())
+    return Loss(loss.total.detach(), parts, loss.times.detach(), loss.unweighted.detach(), loss.taught.detach())
 
 
 def _measure(losses: list[Loss], grad_norm: Tensor) -> _Measured:
     """Bring the step's numbers to the host in one transfer: here, and nowhere else, the host waits."""
     names = list(losses[0].parts)
-    rows = 2 + len(names)
+    rows = 3 + len(names)
     flat = [
-        torch.stack([loss.total, loss.unweighted, *(loss.parts[name] for name in names)]).flatten() for loss in losses
+        torch.stack([loss.total, loss.unweighted, loss.taught, *(loss.parts[name] for name in names)]).flatten()
+        for loss in losses
     ]
     norm, *host = torch.cat([grad_norm.reshape(1), *flat]).cpu().double().split([1, *map(len, flat)])
-    total, unweighted, *parts = torch.cat([micro.reshape(rows, -1) for micro in host], dim=1)
+    total, unweighted, taught, *parts = torch.cat([micro.reshape(rows, -1) for micro in host], dim=1)
     times = torch.cat([loss.times for loss in losses]).cpu()
-    return _Measured(norm.item(), total, unweighted, dict(zip(names, parts, strict=True)), times)
+    return _Measured(norm.item(), total, unweighted, taught, dict(zip(names, parts, strict=True)), times)

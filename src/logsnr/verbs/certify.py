@@ -46,7 +46,7 @@ def run(args: Namespace, trained: Trained, recipe: Recipe, manifest: dict[str, A
         console.say(line)
     kept = ("run", "checkpoint", "checkpoint_sha256", "weights", "seed", "condition", "classes", "device", "precision")
     result = {key: manifest[key] for key in kept if key in manifest}
-    result |= {"index": [begin, end], "certificate": found.record() | {"refused": {**refused, **found.refused}}}
+    result |= {"index": [begin, end], "certificate": found.record() | {"refused": refused}}
     out.mkdir(parents=True, exist_ok=True)
     shown = torch.cat([x0.float() for x0 in found.x0.values()])
     save_grid(
