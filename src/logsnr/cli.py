@@ -7,8 +7,6 @@ A flag that sets a leaf of the configuration names it (`dest` is the dotted leaf
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +15,7 @@ from typing import Any, NoReturn
 
 from logsnr import __version__
 from logsnr.families import FAMILIES
+from logsnr.records import json_text
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,7 +47,10 @@ def size(text: str) -> tuple[int, ...]:
 
 def names(text: str) -> list[str]:
     """`A,B,…`."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: one or more names, A,B")
+    return found
 
 
 def steps(text: str) -> int | str:
@@ -139,6 +141,8 @@ def _sample(parser: Parser) -> None:
     parser.add_argument("--steps", type=steps, metavar="N|N,N|ddimN", help="steps of the grid; N,N in equal sections")
     parser.add_argument("--eta", type=float, metavar="E", help="ddim: 0 deterministic to 1 ancestral")
     parser.add_argument("--spacing", metavar="NAME", help="of the grid: uniform, quadratic, log_snr, rho, auto")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
+                        help="a leaf of the run's sample, e.g. sample.sampler.s_churn=10; may be repeated")  # fmt: skip
     parser.add_argument("--end", metavar="NAME", help="of the grid: clean (a last denoising step) or lowest (none)")
     classes = "class by name or index, or none; several are gone through in turn; may be repeated"
     parser.add_argument("--class", dest="classes", type=names, action="extend", metavar="NAME", help=classes)
@@ -162,7 +166,7 @@ def _edit(parser: Parser) -> None:
     parser.add_argument("--split", metavar="NAME", help="of the data: val or test where there is one, else train")
     parser.add_argument("--index", type=index_range, metavar="I:J", default=(0, 8), help="examples I to J − 1 (0:8)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of random latents")
-    parser.add_argument("--steps", type=steps, default=100, metavar="N|N,N|ddimN", help="steps of the grid (100)")
+    parser.add_argument("--steps", type=steps, metavar="N|N,N|ddimN", help="steps of the grid (100, or all of fewer)")
     parser.add_argument("--spacing", metavar="NAME", help="of the grid: log_snr (default), uniform, quadratic")
     parser.add_argument("--refinements", type=int, metavar="N", help="fixed-point rounds a step up (5); 0 for none")
     parser.add_argument("--frames", type=int, default=11, metavar="N", help="of an interpolation, ends included (11)")
@@ -213,18 +217,6 @@ def parser() -> Parser:
     return root
 
 
-def _plain(value: Any) -> Any:
-    """The same for JSON, which has no ∞ and no NaN: null stands for them (log SNR at pure noise)."""
-    match value:
-        case dict():
-            return {key: _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case float():
-            return value if math.isfinite(value) else None
-    return value
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status."""
     args = parser().parse_args(argv)
@@ -238,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if args.json:
-        print(json.dumps(_plain(result), indent=2, allow_nan=False))
+        print(json_text(result), end="")
     return int(result.get("status", 0))
 
 

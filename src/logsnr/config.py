@@ -196,17 +196,21 @@ def resolve(name: str, layers: typing.Iterable[Mapping[str, Any]]) -> RunConfig:
     for layer in layers:
         if layer.get("recipe", name) != name:
             raise ValueError(f"recipe = {layer['recipe']!r}, but the command says {name!r}; allowed: the same")
-        wanted = _overlay(wanted, layer)
-    return from_dict(_overlay(recipe(name), wanted))
+        wanted = overlay(wanted, layer)
+    return from_dict(overlay(to_dict(from_dict(recipe(name))), wanted))
 
 
-def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Leaves of `above` over `below`; a part that is given another name keeps none of the old one's options."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
+        if isinstance(old, str) and isinstance(value, Mapping):  # a bare name is a part without options
+            old = {"name": old}
+        elif isinstance(value, str) and isinstance(old, Mapping):
+            value = {"name": value}
         if isinstance(old, Mapping) and isinstance(value, Mapping) and len({*_names(old), *_names(value)}) < 2:
-            merged[key] = _overlay(old, value)
+            merged[key] = overlay(old, value)
         else:
             merged[key] = value
     return merged

@@ -213,7 +213,8 @@ def _auto(path: Path, u: Tensor, sigma_data: float = 0.7) -> Tensor:
     """
     if not sigma_data > 0:
         raise ValueError(f"sigma_data = {sigma_data}; allowed: above 0")
-    low, high = -0.5 * path.highest.gamma, -0.5 * path.lowest.gamma
+    # pure noise itself is the first level alone: beyond γ = 60 times are no longer distinct
+    low, high = (-0.5 * path.highest.gamma).clamp(min=-30.0), -0.5 * path.lowest.gamma
     last = 1.4 * math.log(len(u)) - 0.2 - math.log(sigma_data / 0.7)
     high = torch.minimum(high, torch.clamp(0.5 * (low + high), min=last))
     centre = -math.log(2.4 * sigma_data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -37,6 +38,23 @@ def number(value: Any) -> Any:
         except ValueError:
             return value
     return value
+
+
+def plain(value: Any) -> Any:
+    """The same for JSON, which has no ∞ and no NaN: null stands for them (log SNR at pure noise)."""
+    match value:
+        case dict():
+            return {key: plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case float():
+            return value if math.isfinite(value) else None
+    return value
+
+
+def json_text(value: Any) -> str:
+    """A record of plain values as JSON, with a last line break."""
+    return json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
 
 
 def to_dict(config: Any) -> Any:

@@ -106,6 +106,8 @@ class Conditions:
             raise ValueError(
                 f"{name} of shape {raw.shape}; allowed here: (n, {', '.join(map(str, transform.raw_shape))})"
             )
+        if not len(raw) or (raw.dtype.kind == "f" and not np.isfinite(raw).all()):
+            raise ValueError(f"{name} of shape {raw.shape}, {raw.dtype}; allowed: at least one row, all finite")
         return marked(transform.encode(raw))
 
     def none(self, count: int) -> dict[str, Tensor]:

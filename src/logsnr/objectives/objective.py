@@ -55,11 +55,13 @@ def of_a_bound(times: TimeLaw, loss: str) -> TimeLaw:
 class Objective(nn.Module, ABC):
     """(model, x0, draws, **condition) → Loss. Subclasses keep their law of `times`, which the trainer's steps teach.
 
-    teaches_spread: whether a spread channel of the network gets a gradient from it.
+    teaches_spread: whether a spread channel of the network gets a gradient from it. weighs: whether it has a use for a
+    weight, or is a bound, whose weight is its own.
     """
 
     times: TimeLaw
     teaches_spread: bool = False
+    weighs: bool = True
 
     @abstractmethod
     def forward(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:

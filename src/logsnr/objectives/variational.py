@@ -86,6 +86,7 @@ class VLB(Objective):
     """
 
     teaches_spread = True
+    weighs = False
 
     def __init__(self, chain: Chain, times: TimeLaw, units: str = "bits_per_dim") -> None:
         super().__init__()

@@ -48,6 +48,8 @@ class VDM(Objective):
     ValueError for a table, which has no time between its knots, and for an unknown unit.
     """
 
+    weighs = False
+
     def __init__(self, setting: Setting, steps: int | None = None, unit: str = "bits_per_dim") -> None:
         super().__init__()
         if setting.path.schedule.steps:

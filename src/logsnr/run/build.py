@@ -19,6 +19,7 @@ from logsnr import nets
 from logsnr.config import RunConfig
 from logsnr.data.transform import Lattice
 from logsnr.denoiser import INPUTS, LABELS, Denoiser
+from logsnr.draws import Draws
 from logsnr.kernels import named_rule
 from logsnr.level import Level
 from logsnr.likelihood import BOUNDS, Estimator
@@ -27,6 +28,7 @@ from logsnr.path import SPACINGS, Path, section_counts
 from logsnr.prediction import TARGETS, determinant
 from logsnr.records import Part
 from logsnr.registry import lookup
+from logsnr.run.generate import first_step
 from logsnr.samplers import SAMPLERS, Sampler
 from logsnr.scales import SCALES
 from logsnr.schedules import SCHEDULES
@@ -131,7 +133,22 @@ def network_record(
     out_channels = shape[0] * (2 if named_rule(config.variance).spread else 1)
     sizes: dict[str, Any] = {"out_channels": out_channels, **(conditions or {})}
     record = nets.configure(network_name(config, shape), shape, **sizes, **config.network.options)
+    levels, table = record.get("levels"), path(config).schedule.steps
+    if isinstance(levels, int) and levels and (config.label != "index" or levels != table):
+        raise ValueError(
+            f"network.levels = {levels} with label {config.label!r}, on {table or 'no'} levels of a table; allowed: "
+            "label index and as many levels as the table has, or network.levels=0"
+        )
     return {key: octaves(lattice) if (key, value) == ("fourier", "auto") else value for key, value in record.items()}
+
+
+def check_network(record: Mapping[str, Any]) -> None:
+    """ValueError if the record describes no network that can be built; nothing is allocated."""
+    try:
+        with torch.device("meta"):
+            nets.construct(record)
+    except (TypeError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(f"network {record.get('network')!r} cannot be built of its options: {error}") from None
 
 
 def network_name(config: RunConfig, shape: tuple[int, ...]) -> str:
@@ -233,8 +250,20 @@ def check(config: RunConfig, lattice: Lattice | None) -> None:
             f"variance {config.variance!r} is learned and loss {config.objective.loss.name!r} does not teach it; "
             "allowed: the loss hybrid or vlb, or variance small or large"
         )
+    if config.objective.weight != Part("simple") and not objective.weighs:
+        raise ValueError(
+            f"weight {config.objective.weight.name!r} with loss {config.objective.loss.name!r}, which has its own; "
+            "allowed: weight simple (none), or the loss matching"
+        )
+    if len(objective.times.draw(Draws(0, 0, torch.arange(64), 64)).t.unique()) == 1:
+        raise ValueError(
+            f"times {config.objective.times.name!r} with {config.objective.times.options} draws one level of this "
+            "schedule; allowed: options that reach its levels"
+        )
     bound(config, process, lattice)
-    own_grid(config, process)
+    grid = own_grid(config, process)
+    if len(grid) > 2:
+        first_step(sampler(sampler_part(config.sample.sampler, config.variance, config.sample.steps), process), grid)
     if float(determinant(process.highest, target(process.highest))) == 0:
         raise ValueError(
             f"target {config.target.name!r} says nothing of x0 at pure noise (zero terminal SNR); allowed: x0, v, "
@@ -252,6 +281,10 @@ def _check_ends(config: RunConfig, process: Path) -> None:
                 f"γ = {float(level.gamma):.6g} on scale {config.scale!r} is σ = {float(level.sigma):.3g}; "
                 "allowed: what float32 holds"
             )
+        if torch.isneginf(level.gamma):
+            raise ValueError(
+                f"the lowest level of schedule {config.schedule.name!r} is clean; allowed: a t_min above 0"
+            )
         if not label(process, level).isfinite():
             raise ValueError(f"label {config.label!r} is infinite at γ = {float(level.gamma):.6g}; allowed: time, none")
         value = weight(process, process.within(level))
@@ -261,3 +294,8 @@ def _check_ends(config: RunConfig, process: Path) -> None:
                 f"weight {part.name!r} with {part.options} is {float(value):.3g} at γ = {float(level.gamma):.6g}; "
                 "allowed: finite weights, at least 0"
             )
+    inside = process.within(process.at(torch.linspace(process.schedule.t_min, 1, 101, dtype=torch.float64)))
+    if process.schedule.steps is None and not (weight(process, inside) > 0).any():
+        raise ValueError(
+            f"weight {config.objective.weight.name!r} is 0 everywhere; allowed: one that teaches something"
+        )

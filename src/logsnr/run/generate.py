@@ -54,14 +54,24 @@ class Recipe:
     @property
     def evaluations(self) -> int:
         """Network evaluations an example: counted, on one example of a law that is known exactly."""
-        like = torch.zeros(1, 1, dtype=torch.float64)
-        noise = seeded(self.seed, torch.zeros(1, dtype=torch.int64), like)
-        oracle, start = Oracle(gaussian(like[0], 1.0)), prior(self.path, noise)
+        noise = seeded(self.seed, torch.zeros(1, dtype=torch.int64), ONE)
+        steps = simulate(self.sampler, standard_normal, prior(self.path, noise), self.grid, noise=noise)
+        return sum(int(step.evaluations) for step in steps)
 
-        def model(x: Tensor, level: Level, **condition: Tensor) -> Prediction:
-            return replace(oracle(x, level), spread=torch.zeros_like(x))  # for rules that the network has a say in
 
-        return sum(int(step.evaluations) for step in simulate(self.sampler, model, start, self.grid, noise=noise))
+ONE = torch.zeros(1, 1, dtype=torch.float64)
+
+
+def standard_normal(x: Tensor, level: Level, **condition: Tensor) -> Prediction:
+    """A model that knows its data, N(0, 1): what a sampler can be tried on before there is a network."""
+    prediction = Oracle(gaussian(ONE[0], 1.0))(x, level)
+    return replace(prediction, spread=torch.zeros_like(x))  # for rules that the network has a say in
+
+
+def first_step(sampler: Sampler, grid: Level) -> Step:
+    """One example's step from the highest level; ValueError, from the sampler, for a grid that it cannot walk."""
+    noise = seeded(0, torch.zeros(1, dtype=torch.int64), ONE)
+    return next(iter(simulate(sampler, standard_normal, noise(0, "prior"), grid, noise=noise)))
 
 
 def default_width(shape: tuple[int, ...]) -> int:
@@ -86,11 +96,13 @@ def generate(
     *,
     batch_size: int | None = None,
     advance: Callable[[int], None] = lambda examples: None,
+    watch: Callable[[Step, int], None] = lambda step, rows: None,
 ) -> Tensor:
     """x0 of the examples `index` (n,), float32 (n, *shape) in model units on the CPU.
 
     model: gives the model for a chunk's padded indices, so that conditions can follow the example. advance: told the
-    number of examples after each step, divided by the steps: for a progress bar.
+    number of examples after each step, divided by the steps: for a progress bar. watch: shown each step, and how many
+    of its rows are no padding.
     """
     size = min(batch_size or recipe.width, recipe.width)
     made = torch.empty(len(index), *recipe.shape)
@@ -98,6 +110,7 @@ def generate(
         rows = index[start : start + size]
         for step in chunk(recipe, model(recipe.padded(rows)), rows):
             final = step
+            watch(step, len(rows))
             advance(len(rows))
         # a chain that ends at the lowest level ends in z_0, whose nearest value of the data is that of z_0/α_0
         made[start : start + size] = (final.x / over(final.level.alpha.detach(), final.x))[: len(rows)].cpu()

@@ -65,7 +65,7 @@ def resolved(config: RunConfig, data: Dataset) -> RunConfig:
             lr=LEARNING_RATES.get(name, LEARNING_RATE) if lr is None else lr,
         ),
     )
-    build.network_record(config, data.shape, data.transform.lattice, data.conditions.sizes)
+    build.check_network(build.network_record(config, data.shape, data.transform.lattice, data.conditions.sizes))
     return config
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from logsnr.config import RunConfig, from_dict
+from logsnr.config import RunConfig, from_dict, overlay
 from logsnr.data import Conditions, Dataset, Transform
 from logsnr.data.conditions import NO_CONDITIONS, NONE
 from logsnr.denoiser import Clipped, Conditioned, Denoiser, Model
 from logsnr.draws import Draws
 from logsnr.likelihood import Estimator
-from logsnr.records import Part
+from logsnr.records import Part, to_dict
 from logsnr.run import build, edit
 from logsnr.run.generate import Recipe, default_width, generate
 from logsnr.run.given import Given
 from logsnr.run.given import given as conditions_given
 from logsnr.run.machine import Machine, machine
+from logsnr.samplers import Step
 from logsnr.train import checkpoint
 from logsnr.train.names import copy_into, named_tensors
 
@@ -79,6 +80,21 @@ class Trained:
             condition=self.given(seed=seed) if condition is None else condition,
         )
 
+    def sampled(self, layers: Iterable[Mapping[str, Any]], sampler: str | None = None) -> Trained:
+        """The run with other leaves of `sample`: nested mappings, lowest first, over the run's own.
+
+        sampler: a name, whose own defaults the layers then change. ValueError for any other key.
+        """
+        sample = self.config.sample
+        if sampler is not None:
+            sample = replace(sample, sampler=Part(sampler), spacing=None)
+        record = to_dict(replace(self.config, sample=sample))
+        for layer in layers:
+            if layer.keys() != {"sample"}:
+                raise ValueError(f"--set {', '.join(layer)} of a trained run; allowed: sample.KEY=VALUE")
+            record = overlay(record, layer)
+        return replace(self, config=from_dict(record))
+
     def given(
         self,
         *,
@@ -120,11 +136,17 @@ class Trained:
         recipe: Recipe | None = None,
         batch_size: int | None = None,
         advance: Callable[[int], None] = lambda examples: None,
+        watch: Callable[[Step, int], None] = lambda step, rows: None,
     ) -> Tensor:
         """Examples `index` (n,) in model units, float32 (n, *shape); example i depends on (seed, i) alone."""
         recipe = recipe or self.recipe()
         return generate(
-            recipe, lambda rows: self.model_for(recipe, rows), index, batch_size=batch_size, advance=advance
+            recipe,
+            lambda rows: self.model_for(recipe, rows),
+            index,
+            batch_size=batch_size,
+            advance=advance,
+            watch=watch,
         )
 
     def sample(
@@ -164,8 +186,10 @@ class Trained:
         latents = edit.between(ends[0], ends[1], frames)
         return self.decode(latents.flatten(0, 1), recipe=recipe).reshape(len(first), frames, *self.transform.raw_shape)
 
-    def edit_recipe(self, steps: int | str = 100, **options: Any) -> Recipe:
+    def edit_recipe(self, steps: int | str | None = None, **options: Any) -> Recipe:
         """A recipe that has an inverse, down to clean data, whatever the run is sampled with (`edit.invertible`).
+
+        steps: 100 unless told, or all of a table's fewer levels.
 
         DDIM with η = 0 unless `sampler` is among the options, which are those of `recipe`. Without condition unless
         `condition` is among them.
@@ -173,6 +197,7 @@ class Trained:
         own = {} if "sampler" in options else {"sampler": "ddim", "eta": 0.0, "noise_variance": "small"}
         if "condition" not in options:
             options["condition"] = self.given(classes=NONE)
+        steps = min(100, self.model.path.schedule.steps or 100) if steps is None else steps
         spacing = edit.spacing_for(self.model.path, steps)
         return edit.invertible(self.recipe(**{**own, "end": "clean", "spacing": spacing, **options}, steps=steps))
 

@@ -41,6 +41,8 @@ class BetaLinear(NoiseSchedule):
         scale = SCALES[scale] if isinstance(scale, str) else scale
         if not 0 < beta_min <= beta_max:
             raise ValueError(f"beta_min={beta_min}, beta_max={beta_max}; allowed: 0 < beta_min <= beta_max")
+        if not 0 < t_min < 1:
+            raise ValueError(f"t_min = {t_min}; allowed: 0 < t_min < 1, as the level at t = 0 is clean")
         if scale.gamma is None:
             raise ValueError(f"scale {scale.name!r} keeps α = 1, so no β is defined; allowed: vp, sub_vp, straight")
         self.beta_min, self.beta_max, self.t_min = beta_min, beta_max, t_min

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from logsnr.files import whole
 from logsnr.pictures import save_grid
+from logsnr.records import json_text
 from logsnr.report.certify import LADDER, certify, deterministic
 from logsnr.run.generate import Recipe
 from logsnr.run.trained import Trained
@@ -53,6 +53,6 @@ def run(args: Namespace, trained: Trained, recipe: Recipe, manifest: dict[str, A
         out / "grid.png", trained.transform.decode(torch.nan_to_num(shown)), trained.transform, columns=len(index)
     )
     with whole(out / "manifest.json") as fresh:
-        fresh.write_text(json.dumps(result, indent=2) + "\n")
+        fresh.write_text(json_text(result))
     console.say(f"wrote {out / 'manifest.json'}, grid.png")
     return result | {"status": 0 if found.meet else 1}

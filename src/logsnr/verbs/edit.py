@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from logsnr.data import load as load_data
 from logsnr.files import whole
 from logsnr.pictures import save_grid
+from logsnr.records import json_text
 from logsnr.run import edit
 from logsnr.run.generate import Recipe
 from logsnr.run.trained import Trained, load
@@ -46,7 +46,7 @@ def run(args: Namespace) -> dict[str, Any]:
         np.savez_compressed(file, index=np.array(index), **arrays)
     save_grid(out / "grid.png", pictures, trained.transform, columns=columns)
     with whole(out / "manifest.json") as fresh:
-        fresh.write_text(json.dumps(manifest, indent=2) + "\n")
+        fresh.write_text(json_text(manifest))
     for key, value in figures.items():
         console.say(f"{key:>20}  {value:.4g}")
     console.say(f"wrote {out / 'grid.png'}, latents.npz, manifest.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from logsnr.config import assignment
 from logsnr.files import whole
 from logsnr.pictures import save_grid
-from logsnr.records import to_dict
+from logsnr.records import json_text, to_dict
 from logsnr.report.trajectory import write_trajectory
 from logsnr.run.generate import Recipe
 from logsnr.run.given import Given, read
@@ -37,6 +37,9 @@ def run(args: Namespace) -> dict[str, Any]:
     if not 0 <= args.seed < 2**63:
         raise ValueError(f"--seed {args.seed}; allowed: 0 to 2**63 - 1")
     trained = load(args.run, weights=args.weights, **machine_options(args))
+    if args.assignments:
+        trained = trained.sampled([assignment(text) for text in args.assignments], args.sampler)
+        args.sampler = None
     options = {key: getattr(args, key) for key in ("eta", "spacing", "end") if getattr(args, key) is not None}
     condition = _condition(args, trained)
     recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, condition=condition, **options)
@@ -51,12 +54,21 @@ def run(args: Namespace) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)  # now, not when an hour of samples has nowhere to go
     started = time.monotonic()
     index = torch.arange(first, last)
+    counts: list[int] = []
     with console.progress(len(index) * manifest["steps"], "examples × steps") as progress:
-        x0 = trained.sample_x0(index, recipe=recipe, batch_size=args.batch_size, advance=progress.advance)
+        x0 = trained.sample_x0(
+            index,
+            recipe=recipe,
+            batch_size=args.batch_size,
+            advance=progress.advance,
+            watch=lambda step, rows: counts.append(int(step.evaluations[:rows].sum())),
+        )
+    mean = sum(counts) / len(index)  # of an adaptive sampler: not known before
+    manifest["evaluations_per_example"] = int(mean) if mean.is_integer() else round(mean, 2)
     manifest["seconds"] = time.monotonic() - started
     _write(args, trained, recipe, x0, index, out)
     with whole(out / "manifest.json") as fresh:
-        fresh.write_text(json.dumps(manifest, indent=2) + "\n")
+        fresh.write_text(json_text(manifest))
     console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
     return manifest
 
@@ -98,11 +110,20 @@ def _conditions(args: Namespace, trained: Trained) -> dict[str, Any]:
     return {
         "condition": {
             "use": list(trained.conditions.names),
-            "classes": args.classes or ("of the file" if args.condition_from else "training frequencies"),
+            "classes": args.classes or _undecided(args, trained),
             "from": args.condition_from,
         },
         "classes": list(trained.conditions.classes),
     }
+
+
+def _undecided(args: Namespace, trained: Trained) -> str | None:
+    """Where classes come from when none is asked for."""
+    if not trained.conditions.classes:
+        return None
+    if args.condition_from:
+        return "of the file"
+    return "training frequencies" if trained.conditions.names == ("classes",) else "none"
 
 
 def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, last: int) -> dict[str, Any]:
