@@ -111,6 +111,8 @@ def draw(out: Path, found: list[dict[str, Any]], record: Path) -> None:
         axes.set_xlabel("optimiser steps")
         axes = grids.add_subplot(rows, columns, place, title=f"{row['recipe']}, {row['evaluations_per_example']} calls")
         images = np.load(run / "samples" / "samples.npz")["images"][:64]
+        frame = [(0, 0), (1, 1), (1, 1), *[(0, 0)] * (images.ndim - 3)]
+        images = np.pad(images, frame, constant_values=images.max() // 3)
         side = images.reshape(8, 8, *images.shape[1:]).swapaxes(1, 2)
         axes.imshow(side.reshape(8 * images.shape[1], 8 * images.shape[2], *images.shape[3:]), cmap="gray")
         axes.set_axis_off()

@@ -14,7 +14,7 @@ from logsnr.data import load as load_data
 from logsnr.data.transform import Lattice
 from logsnr.families import LEARNING_RATE, LEARNING_RATES
 from logsnr.records import Part, leaves, to_dict
-from logsnr.run import build
+from logsnr.run import build, checks
 from logsnr.run.generate import default_width
 from logsnr.run.machine import Machine, machine
 from logsnr.train import checkpoint
@@ -45,7 +45,7 @@ class Session:
 def resolved(config: RunConfig, data: Dataset) -> RunConfig:
     """The configuration with every "auto" settled for this data: what run.yaml says. ValueError for what is wrong."""
     config = build.fitted(config, data.transform.lattice)
-    build.check(config, data.transform.lattice)
+    checks.check(config, data.transform.lattice)
     law = config.train
     learning_rate(law.warmup_steps, base=1.0, warmup_steps=law.warmup_steps, total_steps=law.steps, decay=law.decay)
     width = config.sample.width or default_width(data.shape)
@@ -65,7 +65,7 @@ def resolved(config: RunConfig, data: Dataset) -> RunConfig:
             lr=LEARNING_RATES.get(name, LEARNING_RATE) if lr is None else lr,
         ),
     )
-    build.check_network(build.network_record(config, data.shape, data.transform.lattice, data.conditions.sizes))
+    checks.network(build.network_record(config, data.shape, data.transform.lattice, data.conditions.sizes))
     return config
 
 

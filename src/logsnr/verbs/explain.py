@@ -8,7 +8,7 @@ from typing import Any
 
 from logsnr.report.choices import choices
 from logsnr.report.explain import draw, figures
-from logsnr.run import build
+from logsnr.run import checks
 from logsnr.verbs.console import Console
 from logsnr.verbs.layers import configuration
 
@@ -16,7 +16,7 @@ from logsnr.verbs.layers import configuration
 def run(args: Namespace) -> dict[str, Any]:
     """Print the figures of a recipe; draw its curves if told where."""
     config, console = configuration(args), Console(args)
-    build.check(config, None)
+    checks.check(config, None)
     result = figures(config)
     if vars(args)["data.source"]:
         result |= choices(config)

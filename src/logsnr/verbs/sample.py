@@ -26,16 +26,7 @@ from logsnr.verbs.layers import machine_options
 
 def run(args: Namespace) -> dict[str, Any]:
     """Make the examples and write them, or say what would be made."""
-    console = Console(args)
-    if args.n is not None and args.index is not None:
-        raise ValueError(f"--n {args.n} and --index {args.index[0]}:{args.index[1]}; allowed: one of them")
-    first, last = args.index or (0, args.n if args.n is not None else 64)
-    least = {"--n": last - first, "--batch-size": args.batch_size, "--steps": args.steps}
-    for flag, value in least.items():
-        if value is not None and not isinstance(value, str) and value < 1:
-            raise ValueError(f"{flag} {value}; allowed: at least 1")
-    if not 0 <= args.seed < 2**63:
-        raise ValueError(f"--seed {args.seed}; allowed: 0 to 2**63 - 1")
+    console, (first, last) = Console(args), _asked(args)
     trained = load(args.run, weights=args.weights, **machine_options(args))
     if args.assignments:
         trained = trained.sampled([assignment(text) for text in args.assignments], args.sampler)
@@ -52,10 +43,36 @@ def run(args: Namespace) -> dict[str, Any]:
     if args.dry_run:
         return manifest
     out.mkdir(parents=True, exist_ok=True)  # now, not when an hour of samples has nowhere to go
-    started = time.monotonic()
     index = torch.arange(first, last)
-    counts: list[int] = []
-    with console.progress(len(index) * manifest["steps"], "examples × steps") as progress:
+    x0, measured = _made(args, console, trained, recipe, index)
+    manifest |= measured
+    _write(args, trained, recipe, x0, index, out)
+    with whole(out / "manifest.json") as fresh:
+        fresh.write_text(json_text(manifest))
+    console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
+    return manifest
+
+
+def _asked(args: Namespace) -> tuple[int, int]:
+    """(I, J) of the examples I to J − 1. ValueError for flags that make no sense."""
+    if args.n is not None and args.index is not None:
+        raise ValueError(f"--n {args.n} and --index {args.index[0]}:{args.index[1]}; allowed: one of them")
+    first, last = args.index or (0, args.n if args.n is not None else 64)
+    least = {"--n": last - first, "--batch-size": args.batch_size, "--steps": args.steps}
+    for flag, value in least.items():
+        if value is not None and not isinstance(value, str) and value < 1:
+            raise ValueError(f"{flag} {value}; allowed: at least 1")
+    if not 0 <= args.seed < 2**63:
+        raise ValueError(f"--seed {args.seed}; allowed: 0 to 2**63 - 1")
+    return first, last
+
+
+def _made(
+    args: Namespace, console: Console, trained: Trained, recipe: Recipe, index: torch.Tensor
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """x0 of the examples, and what is known of them afterwards: seconds, and the evaluations of an adaptive sampler."""
+    started, counts = time.monotonic(), list[int]()
+    with console.progress(len(index) * (len(recipe.grid) - 1), "examples × steps") as progress:
         x0 = trained.sample_x0(
             index,
             recipe=recipe,
@@ -63,14 +80,9 @@ def run(args: Namespace) -> dict[str, Any]:
             advance=progress.advance,
             watch=lambda step, rows: counts.append(int(step.evaluations[:rows].sum())),
         )
-    mean = sum(counts) / len(index)  # of an adaptive sampler: not known before
-    manifest["evaluations_per_example"] = int(mean) if mean.is_integer() else round(mean, 2)
-    manifest["seconds"] = time.monotonic() - started
-    _write(args, trained, recipe, x0, index, out)
-    with whole(out / "manifest.json") as fresh:
-        fresh.write_text(json_text(manifest))
-    console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
-    return manifest
+    mean = sum(counts) / len(index)
+    evaluations = int(mean) if mean.is_integer() else round(mean, 2)
+    return x0, {"evaluations_per_example": evaluations, "seconds": time.monotonic() - started}
 
 
 def _write(args: Namespace, trained: Trained, recipe: Recipe, x0: torch.Tensor, index: torch.Tensor, out: Path) -> None:
