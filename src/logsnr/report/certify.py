@@ -31,7 +31,7 @@ from logsnr.samplers import SAMPLERS, Sampler, simulate
 LADDER = (10, 20, 40, 80, 160)
 MOST_DOUBLINGS = 3  # beyond the ladder, for a sampler that is still on its way
 TOLERANCE = 0.01
-MOST_EXAMPLES = 0.9  # that must arrive
+MOST_EXAMPLES, FARTHER = 0.9, 5.0  # share that must arrive within so many tolerances
 ENDS_GAMMA = (-14.0, 12.0)  # beyond them x̂0 is x_t/α, and x_t is noise, to any tolerance of interest
 
 Make = Callable[[int], Sampler]
@@ -42,9 +42,9 @@ class Track:
     """What one sampler did. Distances are root mean squares of the median example, as shares of the common solution's.
 
     declared, measured: order of a whole chain, None where there is none, or where differences are round-off.
-    distances: of x_S to the common solution, for each S. limit: of its limit to it. meets: for nine examples of ten the
-    limit is within the tolerance, and the last solutions near enough to each other to have one. (A noise that lies
-    between two modes goes to either after a rounding error.)
+    distances: of x_S to the common solution, for each S. limit: of its limit to it. meets: the limit of the median example
+    is within the tolerance, those of nine in ten within five times that, and the last solutions are near enough to each
+    other to have one. (A noise that lies between two modes goes to either after a rounding error.)
     """
 
     name: str
@@ -164,7 +164,8 @@ def certify(
     for name, found in solutions.items():
         distances = tuple(_size(x - common) / scale for x in found)
         limit = _size(limits[name] - common) / scale
-        meets = _far(limits[name] - common) <= tolerance * scale and not _moving(found, 2 * tolerance)
+        near = limit <= tolerance and _far(limits[name] - common) <= FARTHER * tolerance * scale
+        meets = near and not _moving(found, 2 * tolerance)
         tracks.append(Track(name, orders[name], _order(found), distances, limit, meets))
     x0 = {name: found[-1] for name, found in solutions.items()}
     return Certificate(tuple(steps), tolerance, tuple(tracks), failed, x0)

@@ -173,6 +173,7 @@ def task(config: RunConfig, model: Denoiser, lattice: Lattice | None, num_classe
 
 
 def setting(config: RunConfig, process: Path, lattice: Lattice | None) -> Setting:
+    """What the losses of a configuration are made of, on data of that lattice."""
     times = make(TIMES, config.objective.times, "law of times", process.schedule)
     return Setting(process, bind(WEIGHTS, config.objective.weight, "weight", 2), times, config.variance, lattice)
 
