@@ -100,3 +100,12 @@ def test_wrong_shapes_are_named() -> None:
         Conditioning(8, 16)(torch.ones(2), vector=torch.zeros(2, 1))
     with pytest.raises(ValueError, match=r"shape \(2, 2\); allowed: \(2, 3\)"):
         Conditioning(8, 16, vector_features=2)(torch.ones(2), vector=torch.zeros(2, 2))
+
+
+def test_the_base_measure_of_vdm_is_x_alone_beside_a_condition_image() -> None:
+    """Fresh, the network answers 0: x for the noise, and 0 for a spread, whatever the condition is."""
+    network = build("vdm-tiny", (1, 8, 8), condition_channels=C, out_channels=2)
+    x, given = torch.randn(B, 1, 8, 8), conditions((1, 8, 8))["image"]
+    answer = network(x, torch.zeros(B), image=given)
+    assert torch.equal(answer[:, :1], x)
+    assert not answer[:, 1:].any()

@@ -110,6 +110,8 @@ def construct(config: Mapping[str, Any]) -> nn.Module:
     if "vector_features" not in signature(NETWORKS[kind]).parameters:
         features = options.pop("vector_features", 0)
     more = Concatenated.width(channels, features)
+    if more and "base_channels" in signature(NETWORKS[kind]).parameters:
+        options["base_channels"] = shape[0]  # the first ones are x, the others conditions
     network = NETWORKS[kind]([shape[0] + more, *shape[1:]] if more else shape, **options)
     network = Concatenated(network, channels, features) if more else network
     return network if output is None else OUTPUTS[output](network)

@@ -57,6 +57,7 @@ class VDMUNet(nn.Module):
         fourier: the n of V11. "auto" is for whoever knows the data to replace, and else none.
         label_range: the labels that become 0 and 1000 before they are embedded.
         base_measure: add x to the output (its first C channels): the network says what it knows beyond "all is noise".
+        base_channels: C of x, where further channels of the input are conditions.
         attention: attend after every block, not in the middle alone (an option of the authors' program).
         scale_shift: see `ResBlock`; the authors add.
         dropout: probability of dropping a feature inside a block while training.
@@ -75,6 +76,7 @@ class VDMUNet(nn.Module):
         fourier: Sequence[float] | str = "auto",
         label_range: Sequence[float] = (-13.3, 5.0),
         base_measure: bool = True,
+        base_channels: int | None = None,
         attention: bool = False,
         scale_shift: bool = False,
         dropout: float = 0.0,
@@ -86,12 +88,12 @@ class VDMUNet(nn.Module):
             raise ValueError(f"VDM's U-Net takes (C, *spatial) with 1 to 3 spatial axes, channels > 1; got {given}")
         if (fourier != "auto" and isinstance(fourier, str)) or not label_range[0] < label_range[1]:
             raise ValueError(f"fourier = {fourier!r}, label_range = {label_range}; allowed: numbers n, and low < high")
-        self.in_channels, self.rank = shape[0], len(shape) - 1
-        rank = self.rank
+        self.in_channels, self.rank = shape[0], (rank := len(shape) - 1)
         out_channels = self.in_channels if out_channels is None else out_channels
         self.fourier = () if isinstance(fourier, str) else tuple(fourier)
         self.checkpointing = checkpointing
         self.base_measure, (self.low, high) = base_measure, label_range
+        self.base_channels = self.in_channels if base_channels is None else base_channels
         self.label_scale = 1000 / (high - self.low)
 
         def block(width: int = channels) -> Chain:
@@ -123,9 +125,8 @@ class VDMUNet(nn.Module):
             h = self._run(block, torch.cat([h, skips.pop()], dim=1), e)
         y = self.head(h).to(x.dtype)
         if self.base_measure:
-            # channels beyond the answer's are conditions
-            channels = min(self.in_channels, y.shape[1])
-            y = torch.cat([y[:, :channels] + x[:, :channels], y[:, channels:]], dim=1)
+            base = self.base_channels
+            y = torch.cat([y[:, :base] + x[:, :base], y[:, base:]], dim=1)
         return y
 
     def _run(self, block: nn.Module, h: Tensor, e: Tensor) -> Tensor:

@@ -42,9 +42,9 @@ class Track:
     """What one sampler did. Distances are root mean squares of the median example, as shares of the common solution's.
 
     declared, measured: order of a whole chain, None where there is none, or where differences are round-off.
-    distances: of x_S to the common solution, for each S. limit: of its limit to it. meets: the limit of the median example
-    is within the tolerance, those of nine in ten within five times that, and the last solutions are near enough to each
-    other to have one. (A noise that lies between two modes goes to either after a rounding error.)
+    distances: of x_S to the common solution, for each S. limit: of its limit to it. meets: the limit is within the
+    tolerance for the median example, within five times that for nine in ten, and the last solutions are near enough to
+    each other to have one. (A noise that lies between two modes goes to either after a rounding error.)
     """
 
     name: str
