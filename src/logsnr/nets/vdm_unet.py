@@ -92,8 +92,8 @@ class VDMUNet(nn.Module):
         out_channels = self.in_channels if out_channels is None else out_channels
         self.fourier = () if isinstance(fourier, str) else tuple(fourier)
         self.checkpointing = checkpointing
-        self.base_measure, (self.low, high) = base_measure, label_range
-        self.base_channels = self.in_channels if base_channels is None else base_channels
+        self.base_measure, self.base_channels = base_measure, base_channels or self.in_channels
+        self.low, high = label_range
         self.label_scale = 1000 / (high - self.low)
 
         def block(width: int = channels) -> Chain:
@@ -108,8 +108,7 @@ class VDMUNet(nn.Module):
         self.down = nn.ModuleList(block() for _ in range(depth))
         self.middle = Chain([block()[0], Attention(channels, heads=1), block()[0]])
         self.up = nn.ModuleList(block(2 * channels) for _ in range(depth + 1))
-        last = convolution(rank, channels, out_channels)
-        self.head = nn.Sequential(group_norm(channels), SiLU(), zeroed(last))
+        self.head = nn.Sequential(group_norm(channels), SiLU(), zeroed(convolution(rank, channels, out_channels)))
 
     def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         if x.ndim != self.rank + 2 or x.shape[1] != self.in_channels:
