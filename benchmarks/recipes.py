@@ -146,8 +146,9 @@ def main() -> int:
     if args.record:
         args.record.mkdir(parents=True, exist_ok=True)
         setting = {
-            "data": train.source,
+            "data": Path(args.data).name,
             "minutes": args.minutes,
+            "flags": args.flags,
             "seed": args.seed,
             **machine(MachineConfig()).record(),
         }
