@@ -16,6 +16,7 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,3 +93,11 @@ class Draws:
     def rows(self, chosen: slice) -> Draws:
         """The draws of some of the examples: a micro-batch sees the numbers it would see in the whole batch."""
         return replace(self, index=self.index[chosen])
+
+
+def dealt(count: int, seed: int) -> Tensor:
+    """0 … count − 1 in a random order, int64: the strata of a data set's examples, one each.
+
+    In the order of the data, which may be that of its classes, each class would see one stretch of `stratified` times.
+    """
+    return torch.from_numpy(np.random.default_rng(seed).permutation(count))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from logsnr.draws import Draws, philox
+from logsnr.draws import Draws, dealt, philox
 
 
 def draws(count: int, seed: int = 3, step: int = 5, start: int = 0) -> Draws:
@@ -111,3 +111,18 @@ def test_stratified_times_of_two_ranks_are_those_of_one() -> None:
 def test_each_stratified_time_is_uniform(example: int) -> None:
     times = [float(draws(10, step=step).stratified("t")[example]) for step in range(1000)]
     assert stats.kstest(times, "uniform").pvalue > 0.01
+
+
+def test_strata_are_dealt_so_that_a_class_sees_every_time() -> None:
+    """Half of the data, in its own order, has the integrand t: its mean over a quarter is as good as stratified."""
+    count, half = 400, 200
+    errors = {True: [], False: []}
+    for seed in range(40):
+        for deal in errors:
+            index = dealt(count, seed) if deal else torch.arange(count)
+            t = Draws(seed, 0, index, count).stratified("t")
+            errors[deal].append(float(t[:half].mean()) - 0.5)
+    spread = {deal: torch.tensor(found).std() for deal, found in errors.items()}
+    assert torch.equal(dealt(count, 3).sort().values, torch.arange(count))
+    assert spread[False] > 0.1
+    assert spread[True] < 0.03

@@ -9,7 +9,7 @@ import torch
 
 from logsnr.level import Level
 from logsnr.path import ENDS, SPACINGS, Path
-from logsnr.scales import vp
+from logsnr.scales import SCALES, vp
 from logsnr.schedules import SCHEDULES, BetaLinear
 
 TABLE = Path(SCHEDULES["beta_table"](), vp)
@@ -186,3 +186,12 @@ def test_a_number_as_text_is_that_number() -> None:
 def test_impossible_sections_are_refused(steps: str, spacing: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TABLE.grid(steps, "clean", spacing)
+
+
+@pytest.mark.parametrize("steps", [20, 130, 1000])
+def test_auto_from_pure_noise_has_it_once(steps: int) -> None:
+    """Beyond γ = 60 times would no longer be distinct, and a solver would divide 0 by 0."""
+    gamma = Path(SCHEDULES["straight"](), SCALES["straight"]).grid(steps, "clean", "auto").gamma[:-1]
+    assert gamma[0] == math.inf
+    assert (gamma[1:] < 60.001).all()
+    assert (gamma.diff() < 0).all()

@@ -94,3 +94,42 @@ def test_library_and_verb_agree(logsnr: Verb, digits_run: Path, tmp_path: Path) 
     assert logsnr("sample", digits_run, "--out", tmp_path, "--n", "3", "--steps", "5", "--seed", "2")[0] == 0
     images = library.load(digits_run).sample(3, steps=5, seed=2)
     assert np.array_equal(images, np.load(tmp_path / "samples.npz")["images"])
+
+
+def test_leaves_of_the_run_s_sample_can_be_set(logsnr: Verb, digits_run: Path, tmp_path: Path) -> None:
+    """--set is --sampler, --eta and so on by other words; a named sampler has its own defaults."""
+
+    def images(*flags: str) -> np.ndarray:
+        status, _, err = logsnr("sample", digits_run, "--out", tmp_path, "--n", "3", "--steps", "5", "--quiet", *flags)
+        assert status == 0, err
+        return np.load(tmp_path / "samples.npz")["images"]
+
+    by_flag = images("--sampler", "ddim", "--eta", "0.3")
+    assert np.array_equal(images("--set", "sample.sampler={name: ddim, eta: 0.3}"), by_flag)
+    assert np.array_equal(images("--sampler", "ddim", "--set", "sample.sampler.eta=0.3"), by_flag)
+    assert np.array_equal(images("--set", "sample.sampler.eta=0.3"), by_flag), "the recipe's sampler is ddim too"
+    own = images("--sampler", "ddim")
+    assert np.array_equal(images("--sampler", "ddim", "--eta", "0"), own)
+    assert not np.array_equal(images(), own), "the recipe's own has noise"
+    status, _, err = logsnr("sample", digits_run, "--set", "train.lr=1")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "allowed: sample.KEY=VALUE" in err
+
+
+def test_evaluations_of_an_adaptive_sampler_are_those_that_were_made(
+    logsnr: Verb, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    forward = library.Denoiser.forward
+
+    def counted(self: library.Denoiser, x: torch.Tensor, level: library.Level, **condition: torch.Tensor) -> object:
+        calls.append(1)
+        return forward(self, x, level, **condition)
+
+    monkeypatch.setattr(library.Denoiser, "forward", counted)
+    flags = ("--sampler", "dpm_adaptive", "--steps", "2", "--set", "sample.sampler.rtol=0.05")
+    status, _, err = logsnr("sample", digits_run, "--out", tmp_path, "--n", "1", "--quiet", *flags)
+    assert status == 0, err
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    # the rows beside the one example are copies of it, and the loop's last step is x0
+    assert manifest["evaluations_per_example"] == len(calls)

@@ -24,13 +24,8 @@ from torch import Tensor
 
 from logsnr.draws import Draws
 from logsnr.objectives.times import TimeLaw, Times
+from logsnr.registry import positive
 from logsnr.schedules import NoiseSchedule, time_of
-
-
-def _positive(**options: float) -> None:
-    for name, value in options.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} = {value}; allowed: above 0")
 
 
 class CutLaw(TimeLaw):
@@ -77,7 +72,7 @@ class LogNormal(CutLaw):
         self, schedule: NoiseSchedule, *, mean: float = -1.2, std: float = 1.2, stratified: bool = True
     ) -> None:
         super().__init__(schedule, stratified=stratified)
-        _positive(std=std)
+        positive(std=std)
         self.mean, self.std = mean, std
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -126,7 +121,7 @@ class LogLogistic(CutLaw):
         self, schedule: NoiseSchedule, *, mean: float = -1.0, scale: float = 0.7, stratified: bool = True
     ) -> None:
         super().__init__(schedule, stratified=stratified)
-        _positive(scale=scale)
+        positive(scale=scale)
         self.mean, self.scale = mean, scale
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -141,7 +136,7 @@ class Cosine(CutLaw):
 
     def __init__(self, schedule: NoiseSchedule, *, sigma_data: float = 0.5, stratified: bool = True) -> None:
         super().__init__(schedule, stratified=stratified)
-        _positive(sigma_data=sigma_data)
+        positive(sigma_data=sigma_data)
         self.log_sigma_data = math.log(sigma_data)
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -164,7 +159,7 @@ class SplitLogNormal(CutLaw):
         stratified: bool = True,
     ) -> None:
         super().__init__(schedule, stratified=stratified)
-        _positive(below=below, above=above)
+        positive(below=below, above=above)
         self.mode, self.below, self.above = mode, below, above
 
     def quantile(self, u: Tensor) -> Tensor:

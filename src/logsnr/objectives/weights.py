@@ -20,13 +20,7 @@ from torch import Tensor
 from logsnr.level import Level
 from logsnr.objectives.by_step import ddim, table
 from logsnr.path import Path
-
-
-def _positive(**options: float) -> None:
-    for name, value in options.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} = {value} of a weight; allowed: above 0")
-
+from logsnr.registry import positive
 
 Weight = Callable[[Path, Level], Tensor]  # with any options bound
 
@@ -61,7 +55,7 @@ def velocity(path: Path, level: Level) -> Tensor:
 
 def edm(path: Path, level: Level, sigma_data: float = 0.5) -> Tensor:
     """1 + e^γ/σ_d²: the plain error of F, (σ̃² + σ_d²)/(σ̃ σ_d)² on the x0 error (EDM, table 1 and eq. 8)."""
-    _positive(sigma_data=sigma_data)
+    positive(sigma_data=sigma_data)
     return 1 + torch.exp(level.gamma - 2 * math.log(sigma_data))
 
 
@@ -72,19 +66,19 @@ def truncated(path: Path, level: Level) -> Tensor:
 
 def min_snr(path: Path, level: Level, most: float = 5.0) -> Tensor:
     """min(SNR, most)/SNR; min(SNR, most) on the x0 error, min(SNR, most)/(SNR + 1) on v (Hang et al. 2023, eq. 8)."""
-    _positive(most=most)
+    positive(most=most)
     return (most * torch.exp(level.gamma)).clamp(max=1)
 
 
 def soft_min_snr(path: Path, level: Level, sigma_data: float = 0.5) -> Tensor:
     """sigmoid(γ − 2 log σ_d): 1/(σ̃² + σ_d²) on the x0 error, a smooth min(SNR, 1/σ_d²) (Crowson et al. 2024)."""
-    _positive(sigma_data=sigma_data)
+    positive(sigma_data=sigma_data)
     return torch.sigmoid(level.gamma - 2 * math.log(sigma_data))
 
 
 def p2(path: Path, level: Level, power: float = 1.0, offset: float = 1.0) -> Tensor:
     """(offset + SNR)^−power, the paper's k and γ: less weight where only detail is left (Choi et al. 2022, eq. 8)."""
-    _positive(offset=offset)
+    positive(offset=offset)
     return torch.exp(-power * torch.logaddexp(torch.full_like(level.gamma, math.log(offset)), -level.gamma))
 
 

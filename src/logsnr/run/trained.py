@@ -15,7 +15,7 @@ from logsnr.config import RunConfig, from_dict, overlay
 from logsnr.data import Conditions, Dataset, Transform
 from logsnr.data.conditions import NO_CONDITIONS, NONE
 from logsnr.denoiser import Clipped, Conditioned, Denoiser, Model
-from logsnr.draws import Draws
+from logsnr.draws import Draws, dealt
 from logsnr.likelihood import Estimator
 from logsnr.records import Part, to_dict
 from logsnr.run import build, edit
@@ -215,7 +215,7 @@ class Trained:
         examples at random: data that stands in the order of its classes would else see one stretch of t a class.
         """
         bound, chunks, data = self.bound(), [], self._as_trained(data)
-        strata = torch.from_numpy(np.random.default_rng(seed).permutation(len(data)))
+        strata = dealt(len(data), seed)
         for index in torch.arange(len(data)).split(self.width):
             padded = torch.cat([index, index[-1:].expand(self.width - len(index))])
             x0, given = data.batch(padded.numpy())

@@ -17,14 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from logsnr.config import RunConfig, write
 from logsnr.data import Batch, Batches, Dataset
 from logsnr.denoiser import Denoiser
-from logsnr.draws import Draws
+from logsnr.draws import Draws, dealt
 from logsnr.files import whole
 from logsnr.path import section_counts
 from logsnr.pictures import save_grid
@@ -140,7 +139,7 @@ def _due(step: int, every: int | None) -> bool:
 def _holdout(session: Session) -> dict[str, float | None]:
     """The averaged weights' loss on held-out examples, always under the same noise."""
     config, count = session.config, min(len(session.holdout), HOLDOUT_MOST)
-    total, strata = 0.0, torch.from_numpy(np.random.default_rng(config.seed).permutation(count))
+    total, strata = 0.0, dealt(count, config.seed)
     with session.trainer.averages.swap():
         task = session.trainer.task.eval()
         for index in torch.arange(count).split(config.train.micro_batch or config.train.batch_size):

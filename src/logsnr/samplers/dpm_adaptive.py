@@ -68,11 +68,11 @@ class DPMAdaptive(Sampler):
             active = left > ARRIVED
             if not active.any():
                 return Step(x, x, prediction or model(x, t), s, count)
-            here = self._level(gamma)
+            here = self.path.at_gamma(gamma)
             last = size >= left
             # an example that has arrived is carried along on a step back, so that the model sees no 0/0
             target = torch.where(active, gamma - 2 * sign * size, gamma + 2 * sign * FIRST_STEP)
-            there = self._level(torch.where(last & active, s.gamma, target))
+            there = self.path.at_gamma(torch.where(last & active, s.gamma, target))
             low = lowered(self.path, here, there, self.eta)
             seen = model(x, here)
             prediction = prediction or seen
@@ -102,6 +102,3 @@ class DPMAdaptive(Sampler):
             square = square.mean().expand_as(square)
         power = 1 / 1.5 if self.eta else 1 / self.count  # noise is rougher than the flow
         return 1 + torch.atan((square.sqrt() + TINY) ** -power - 1)
-
-    def _level(self, gamma: Tensor) -> Level:
-        return self.path.at_gamma(gamma)
