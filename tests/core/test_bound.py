@@ -157,8 +157,8 @@ def test_the_estimate_is_unbiased_for_each_example(variance: str) -> None:
     for name, value in [*expected.items(), ("total", sum(expected.values()))]:
         found = loss.total if name == "total" else loss.parts[name]
         assert abs(float(found.mean()) - value) <= 3 * float(found.std()) / math.sqrt(count) + 1e-12
-    finite_times = of.grid.t[:-2]
-    assert set(loss.times.tolist()) == set(finite_times.tolist())
+    finite = of.grid.gamma[:-2]
+    assert set(loss.gamma.flatten().tolist()) == set(finite.tolist())
 
 
 def test_the_gradient_of_the_estimate_is_finite_and_right() -> None:

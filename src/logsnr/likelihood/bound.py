@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,8 +23,8 @@ from logsnr.denoiser import Model
 from logsnr.draws import Draws
 from logsnr.kernels import Floored, Rule, floored, prior_kl
 from logsnr.level import Level
-from logsnr.loss import Loss
-from logsnr.objectives import VDM, Objective, Setting, Uniform
+from logsnr.likelihood.estimate import Estimate, Estimator
+from logsnr.objectives import VDM, Setting, Uniform
 from logsnr.objectives.weights import simple
 from logsnr.path import Path
 from logsnr.terms import last_step, step_nats
@@ -45,6 +44,11 @@ class Bound:
         """S, the number of terms beside the prior's."""
         return len(self.grid) - 1
 
+    @property
+    def name(self) -> str:
+        """vlb(S)."""
+        return f"vlb({self.steps})"
+
     def prior(self, x0: Tensor) -> Tensor:
         """KL(q(x_1|x0) ‖ N(0, prior_std² I)) in nats, (B,) (F5)."""
         return prior_kl(x0, self.grid[0], self.prior_std)
@@ -63,7 +67,7 @@ class Bound:
         terms = [self.term(model, x0, draws.normal(f"eps/{int(i[0])}", x0), i, **condition) for i in steps]
         return torch.stack(terms, dim=1)
 
-    def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
+    def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Estimate:
         """Prior + reconstruction + one drawn diffusion term divided by its probability, unbiased for each example.
 
         x0: (B, *) in model units. Two evaluations of the model an example. The step k, counted from the data end, has
@@ -78,8 +82,8 @@ class Bound:
         drawn = self.term(model, x0, draws.normal("eps/step", x0), step, **condition)
         diffusion = drawn / chance[step].to(drawn)
         parts = {"prior": self.prior(x0), "diffusion": diffusion, "reconstruction": reconstruction}
-        total = parts["prior"] + parts["diffusion"] + parts["reconstruction"]
-        return Loss(total, parts, self.grid[step].t, diffusion)
+        evaluations = torch.full((len(x0),), 2)
+        return Estimate(parts, evaluations, self.grid[step].gamma.unsqueeze(1), diffusion.unsqueeze(1))
 
 
 def bound(grid: Level, prior_std: float, variance: str, decoder: Decoder) -> Bound:
@@ -92,24 +96,22 @@ def bound_for(grid: Level, prior_std: float, variance: str, lattice: Lattice | N
     return Bound(grid, prior_std, *last_step(grid, variance, lattice))
 
 
-class Estimator(Protocol):
-    """A bound on −log p(x0) that can be estimated without bias for each example, in nats, part by part."""
-
-    def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
-        """x0: (B, *) in model units."""
-        ...
-
-
 @dataclass(frozen=True)
-class LossBound:
-    """An objective in nats that is itself a bound."""
+class VDMBound:
+    """VDM's bound, which is its loss: one evaluation an example, at the time its objective draws."""
 
-    objective: Objective
+    objective: VDM
 
-    def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Loss:
-        """x0: (B, *) in model units."""
-        loss: Loss = self.objective(model, x0, draws, **condition)
-        return loss
+    @property
+    def name(self) -> str:
+        """vlb(T), or vlb(inf)."""
+        return f"vlb({self.objective.steps or 'inf'})"
+
+    def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Estimate:
+        """x0: (B, *) in model units. ∞ and T steps alike: prior, reconstruction by the decoder alone, diffusion."""
+        loss = self.objective(model, x0, draws, **condition)
+        gamma = self.objective.path.at(loss.times).gamma.unsqueeze(1)
+        return Estimate(loss.parts, torch.ones(len(x0), dtype=torch.int64), gamma, loss.parts["diffusion"].unsqueeze(1))
 
 
 def chain(path: Path, variance: str, lattice: Lattice | None, steps: int | None = None) -> Bound:
@@ -118,10 +120,10 @@ def chain(path: Path, variance: str, lattice: Lattice | None, steps: int | None 
     return bound_for(grid, path.prior_std, variance, lattice)
 
 
-def vdm(path: Path, variance: str, lattice: Lattice | None, steps: int | None = None) -> LossBound:
+def vdm(path: Path, variance: str, lattice: Lattice | None, steps: int | None = None) -> VDMBound:
     """VDM's bound, in `steps` steps or continuous time, with its own decoder at the lowest level."""
     setting = Setting(path, simple, Uniform(path.schedule), variance, lattice)
-    return LossBound(VDM(setting, steps, unit="nats"))
+    return VDMBound(VDM(setting, steps, unit="nats"))
 
 
 BOUNDS: dict[str, Callable[..., Estimator]] = {"chain": chain, "vdm": vdm}
