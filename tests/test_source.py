@@ -39,7 +39,7 @@ FLOORS = [  # each may import what stands above it in this list, and its own flo
     {"denoiser", "oracles", "kernels", "implicit"},
     {"decoders"},
     {"terms"},
-    {"dynamics", "objectives", "process"},
+    {"dynamics", "angle", "objectives", "process"},
     {"samplers", "likelihood", "guidance"},
     {"families", "codec", "metrics", "interop"},
     {"config"},
