@@ -25,6 +25,7 @@ FLOORS = [  # each may import what stands above it in this list, and its own flo
         "betas",
         "scales",
         "monotone",
+        "lagrange",
         "schedules",
         "techniques",
         "nets",

@@ -6,3 +6,6 @@ from logsnr.likelihood.bound import bound as bound
 from logsnr.likelihood.bound import bound_for as bound_for
 from logsnr.likelihood.estimate import Estimate as Estimate
 from logsnr.likelihood.estimate import Estimator as Estimator
+from logsnr.likelihood.flow import Flow as Flow
+from logsnr.likelihood.flow import FlowLikelihood as FlowLikelihood
+from logsnr.likelihood.flow import ode as ode

@@ -23,7 +23,9 @@ Dequantisation = Callable[[Tensor, float, float], tuple[Tensor, Tensor]]
 
 def uniform(numbers: Tensor, width: float, tau: float) -> tuple[Tensor, Tensor]:
     """u uniform over the bin, q = 1/width."""
-    return width * (numbers - 0.5), torch.full((len(numbers),), -numbers[0].numel() * math.log(width)).double()
+    return width * (numbers - 0.5), torch.full(
+        (len(numbers),), -numbers[0].numel() * math.log(width), dtype=torch.float64
+    )
 
 
 def truncated_normal(numbers: Tensor, width: float, tau: float) -> tuple[Tensor, Tensor]:

@@ -101,13 +101,19 @@ class Flow:
             of_u, of_log = error[:, :dims].pow(2).mean(1).sqrt(), error[:, dims].abs() / dims
             return (torch.maximum(of_u, of_log) / self.tolerance).cpu().double()
 
+        places, parts = list[Tensor](), list[Tensor]()
+
+        def watch(phi: Tensor, travel: Tensor) -> None:
+            places.append(phi)
+            parts.append(travel[:, dims].cpu().double())
+
         y = torch.cat([u, torch.zeros_like(u[:, :1])], 1)
         first = slope(y, self.low.repeat(len(y)))
         ends = (angle(self.low), angle(self.high))
-        y, error, count = dormand_prince(slope, y, first, ends, self.path, in_tolerances, MOST_EVALUATIONS)
-        steps, error = y[:, dims:].cpu().double(), error[:, dims].abs().cpu().double()
-        middle = 2 * torch.log(torch.tan(0.5 * (ends[0] + ends[1])))
-        return self._density(x, y[:, :dims], steps, middle.expand(len(y), 1), error, count)
+        y, error, count = dormand_prince(slope, y, first, ends, self.path, in_tolerances, MOST_EVALUATIONS, watch)
+        gamma = 2 * torch.log(torch.tan(torch.stack(places, 1)))
+        error = error[:, dims].abs().cpu().double()
+        return self._density(x, y[:, :dims], torch.stack(parts, 1), gamma, error, count)
 
     def _field(self, model: Model, x: Tensor, condition: Mapping[str, Tensor]) -> Field:
         return Field(model, self.path, tuple(x.shape[1:]), condition)

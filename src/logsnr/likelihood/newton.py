@@ -13,7 +13,7 @@ One evaluation a node. Nodes, `ORDER` at a time, are those before the step and, 
 (`angle`), so that the first step is as accurate as the others.
 
 A step whose |c| is above the tolerance is not thrown away: a node is put in its middle, predicted from both sides, and
-the step is solved again with it. So no evaluation is wasted and the nodes lie where the flow bends.
+the step is solved again with it. So few evaluations are wasted and the nodes lie where the flow bends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from logsnr.likelihood.field import Field, Velocity
 
 ORDER = 4
 FIRST_STEP, MOST_STEP = 0.1, 0.2  # radians
-MOST_GROWTH, LEAST_GROWTH, SAFETY = 1.5, 0.5, 0.9
+MOST_GROWTH, LEAST_GROWTH, SAFETY = 1.7, 0.5, 0.9
+SHARP = 10.0  # |s| from which a tolerance of u is one of the density's width
+KEPT = 0.6  # nats/dim in tolerances that the end of a halved step may be corrected by
 MIRRORED = 0.25  # where |v̂| at the lowest level is below so much of |u|, the data is smooth there
 
 
@@ -142,19 +144,22 @@ class Sweep:
         self.nodes.put(new + 1, halved, phi=self.pending.phi, v=gathered(self.nodes.v, new.unsqueeze(1)).squeeze(1))
         self.nodes.put(new, active, phi=phi)
         c = self._correction(new, new + halved.long(), raw, active)
-        off = c.pow(2).mean(1).sqrt().cpu().double()
-        close = off <= self.tolerance
+        off = self._off(raw, c)
+        close = active & (off <= self.tolerance)
         self._finish(new, raw, c, active)
-        self._finish(new + 1, self.pending, self._correction(new + 1, new + 1, self.pending, halved), halved & close)
-        self.pending = raw.where(active & ~halved & ~close, self.pending)
-        self.count = new + (active & close).long() * (1 + halved.long())
-        growth = (SAFETY * (self.tolerance / off.clamp(min=1e-300)) ** (1 / (ORDER + 1))).clamp(
-            LEAST_GROWTH, MOST_GROWTH
-        )
+        # the step that was halved, solved again: where it is far off still, its end is to be evaluated anew
+        again = self._correction(new + 1, new + 1, self.pending, halved)
+        self._finish(new + 1, self.pending, again, halved)
+        kept = halved & close & (self._cost(new + 1) <= KEPT * self.tolerance)
+        refused = active & ~halved & ~close
+        self.pending = raw.where(refused, self.pending)
+        self.count = new + close.long() + kept.long()
+        growth = SAFETY * (self.tolerance / off.clamp(min=1e-300)) ** (1 / (ORDER + 1))
+        growth = growth.clamp(LEAST_GROWTH, MOST_GROWTH)
         # a middle that is itself far off is given up with its step, and a quarter of it tried
         growth = torch.where(halved, torch.where(close, 1.0, 0.5), growth)
-        self.size = torch.where(active & (halved | close), (phi - last) * growth, self.size)
-        self.halved = active & ~halved & ~close
+        self.size = torch.where(active & ~refused, (phi - last) * growth, self.size)
+        self.halved = refused
 
     def _reach(self, last: Tensor) -> Tensor:
         """Where the next step ends; two equal steps where one would leave a small rest."""
@@ -200,6 +205,20 @@ class Sweep:
         s = -u - v / over(torch.tan(raw.phi), v)
         lift = (s * jc).sum(1)
         self.nodes.put(number, rows, phi=raw.phi, u=u, v=v, s=s, away=c, div=raw.div, lift=lift)
+
+    def _cost(self, number: Tensor) -> Tensor:
+        """What moving a node from where it was evaluated adds to its step's integral (`adjoint`), nats/dim, (B,)."""
+        pair = torch.stack([number - 1, number], 1)
+        phi, s = (gathered(array, pair).diff(dim=1).squeeze(1) for array in (self.nodes.phi, self.nodes.s))
+        index = number.unsqueeze(1)
+        away, lift = (gathered(array, index).squeeze(1) for array in (self.nodes.away, self.nodes.lift))
+        return ((s * away).sum(1).cpu().double() + phi * lift).abs() / s.shape[1]
+
+    def _off(self, raw: Raw, c: Tensor) -> Tensor:
+        """|c|, root mean square, (B,): in units of `SHARP` times the density's width 1/|s| where that is below 1."""
+        s = raw.u + raw.v / over(torch.tan(raw.phi), raw.v)
+        sharpness = s.pow(2).mean(1) / SHARP**2
+        return (c.pow(2).mean(1) * sharpness.clamp(min=1)).sqrt().cpu().double()
 
     @staticmethod
     def _sum(weight: Tensor, values: Tensor) -> Tensor:

@@ -39,13 +39,21 @@ class ExhaustedError(ArithmeticError):
 
 
 def dormand_prince(
-    slope: Slope, y: Tensor, k: Tensor, ends: tuple[Tensor, Tensor], path: Path, norm: Norm, most_steps: int
+    slope: Slope,
+    y: Tensor,
+    k: Tensor,
+    ends: tuple[Tensor, Tensor],
+    path: Path,
+    norm: Norm,
+    most_steps: int,
+    watch: Callable[[Tensor, Tensor], None] = lambda phi, travel: None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(y at the last angle, error, evaluations (B,)) of dy/dφ = slope(y, level), y (B, *), whose first slope is k.
 
     ends: the first angle and the last, each () float64. norm: (error of a step, y before, y after) → (B,) float64 in
-    tolerances, at most 1 of a step that is taken. error: Σ of the errors of the steps taken, the shape of y. The first
-    slope is counted. ExhaustedError after `most_steps` attempts.
+    tolerances, at most 1 of a step that is taken. watch: is told the middle of each step (B,) and what it added to y, 0
+    where it was not taken. error: Σ of the errors of the steps taken, the shape of y. The first slope is counted.
+    ExhaustedError after `most_steps` attempts.
     """
     phi, sign = ends[0].expand(len(y)), torch.sign(ends[1] - ends[0])
     size, count = torch.full_like(phi, FIRST_STEP), torch.ones(len(y), dtype=torch.int64)
@@ -62,6 +70,7 @@ def dormand_prince(
         ratio = norm(error, y, after)
         taken = active & (ratio <= 1)
         keep = over(taken, y).bool()
+        watch(phi + 0.5 * h, torch.where(keep, after - y, 0.0))
         y, k, total = (
             torch.where(keep, new, old) for new, old in ((after, y), (slopes[-1], k), (total + error, total))
         )
