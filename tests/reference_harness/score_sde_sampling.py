@@ -14,13 +14,13 @@ from logsnr.prediction import Prediction
 from logsnr.samplers import CORRECTORS, Adaptive, Ancestral, PredictorCorrector, Sampler, Step, evaluations, prior
 from logsnr.samplers.corrector import StepSize
 
+from .flows import score_sde as likelihood
 from .parts import DTYPES, law
 from .parts import model as at_knots
 from .reference import Reference
 from .score_sde import Euler, Program, Shown, program
 
 BETA_MAX = 8.0  # of the chains: with 20 a step of N = 20 would have β = 1
-LIKELIHOOD = "likelihood: comes with the audit"
 NAMES = (
     r"(euler_maruyama|reverse_diffusion|ancestral_sampling|none)__(none|langevin|ald)(?:__(noisy|probflow|discrete))?"
 )
@@ -125,11 +125,13 @@ def made(sde: Program, predictor: str, variant: str | None, t: Tensor) -> Sample
 
 
 def flow(reference: Reference) -> None:
-    """get_ode_sampler at rtol = atol = 1e-10 (1e-7) and 1e-5 (its own error: 3e-4), with and without denoising.
+    """get_likelihood_fn (`flows`), and get_ode_sampler with and without denoising.
+
+    Its rtol = atol is 1e-10 (to 1e-7) and 1e-5 (its own error: 3e-4).
 
     The program's solver has one step size for the batch; its numbers of evaluations are its own.
     """
-    reference.leave(r"(f64|f32)_lik_.*|lik_.*|(exact|prior_mismatch).*", LIKELIHOOD)
+    likelihood(reference)
     reference.leave(r"(f64|f32)_ode_denoise[01]_nfe", "out of scope: evaluations of the program's joint solver")
     sde, density = program(reference, 1000), law(reference)
     low = sde.path.at(reference.read("ode_eps"))
