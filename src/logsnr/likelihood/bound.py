@@ -29,6 +29,8 @@ from logsnr.objectives.weights import simple
 from logsnr.path import Path
 from logsnr.terms import last_step, step_nats
 
+STEPS = 1000  # of the chain where the schedule is continuous
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -116,7 +118,7 @@ class VDMBound:
 
 def chain(path: Path, variance: str, lattice: Lattice | None, steps: int | None = None) -> Bound:
     """The bound of `steps` steps that end clean: all T of a table, else 1000, unless told otherwise."""
-    grid = path.grid((path.schedule.steps or 1000) if steps is None else steps)
+    grid = path.grid((path.schedule.steps or STEPS) if steps is None else steps)
     return bound_for(grid, path.prior_std, variance, lattice)
 
 

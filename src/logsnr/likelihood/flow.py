@@ -28,6 +28,7 @@ from logsnr.likelihood.adjoint import log_density_lost
 from logsnr.likelihood.dequantise import DEQUANTISATIONS, Dequantisation
 from logsnr.likelihood.estimate import Estimate
 from logsnr.likelihood.field import Field
+from logsnr.likelihood.importance import tightened
 from logsnr.likelihood.newton import Sweep
 from logsnr.objectives.sliced import PROJECTIONS
 from logsnr.path import Path
@@ -138,7 +139,7 @@ class FlowLikelihood:
 
         −log (1/K) Σ_k p(x0 + u_k)/q(u_k | x0),
 
-    which falls to −log P(x0) as K grows (Burda, Grosse and Salakhutdinov 2016; Ho et al. 2019 for dequantisation).
+    which falls to −log P(x0) as K grows (`importance`; Ho et al. 2019 for dequantisation).
 
     lattice: None for continuous data, whose density it is. probes: a divergence by so many probes; 0 for the exact one.
     """
@@ -166,17 +167,7 @@ class FlowLikelihood:
         """x0: (B, *) in model units, on the lattice where there is one. ValueError for values off it."""
         if self.lattice is not None:
             self.lattice.index(x0)
-        found = [self._once(model, x0, draws, k, condition) for k in range(self.count)]
-        log_weight = -torch.stack([estimate.total for estimate in found])
-        parts = {name: torch.stack([estimate.parts[name] for estimate in found]).mean(0) for name in found[0].parts}
-        if self.count > 1:
-            mean_log = torch.logsumexp(log_weight, 0) - math.log(self.count)
-            parts["importance"] = log_weight.mean(0) - mean_log
-        share = log_weight.softmax(0)
-        error = (share * torch.stack([estimate.errors["solver"] for estimate in found])).sum(0)
-        gamma, nats = (torch.cat([getattr(e, name) for e in found], 1) for name in ("gamma", "nats"))
-        evaluations = torch.stack([estimate.evaluations for estimate in found]).sum(0)
-        return Estimate(parts, evaluations, gamma, nats / self.count, {"solver": error})
+        return tightened([self._once(model, x0, draws, k, condition) for k in range(self.count)])
 
     def _once(self, model: Model, x0: Tensor, draws: Draws, k: int, condition: Mapping[str, Tensor]) -> Estimate:
         low, dims, parts = self.flow.low, x0[0].numel(), dict[str, Tensor]()

@@ -9,6 +9,7 @@ forward-mode differentiation (`Path.slope`), never written down twice.
     Cosine      log (1 − ᾱ)/ᾱ of Improved DDPM, eq. 17, bounded smoothly at ±the given log-SNR
     Straight    2 log t/(1 − t): on the straight scale α = 1 − t and σ = t, both ends legal       flow matching
     Table       T knots t_i = i/T, monotone cubic between them    DDPM, Improved DDPM, NCSN: any list of levels
+    Fitted      knots anywhere, straight between them             VDM, section 5.3, after the training
     Learned     γ₀ + (γ₁ − γ₀) s(t), s a monotone network         VDM, appendix H: exact ends, pinned or learned
 
 `t_min` is the lowest time at a finite level. Below it lies only t = 0, the clean level (γ = −∞) of the schedules that
@@ -23,6 +24,8 @@ from logsnr.schedules.curves import Cosine as Cosine
 from logsnr.schedules.curves import Linear as Linear
 from logsnr.schedules.curves import Straight as Straight
 from logsnr.schedules.curves import geometric as geometric
+from logsnr.schedules.fitted import Fitted as Fitted
+from logsnr.schedules.fitted import of_density as of_density
 from logsnr.schedules.learned import Learned as Learned
 from logsnr.schedules.learned import learned as learned
 from logsnr.schedules.schedule import NoiseSchedule as NoiseSchedule
@@ -42,6 +45,7 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "beta_table": beta_table,
     "sigma_table": sigma_table,
     "cosine_table": cosine_table,
+    "fitted": Fitted,
     "learned_linear": partial(Learned, None),
 }
 SCHEDULES["learned"] = partial(learned, SCHEDULES)

@@ -1,0 +1,30 @@
+"""Several draws of one bound make a tighter one: −log (1/K) Σ_k w_k, E[w_k] = p(x) (Burda, Grosse, Salakhutdinov 2016).
+
+By Jensen's inequality it lies above −log p(x) and falls to it as K grows. It holds for whole weights alone: of a chain,
+all of its log ratios along one trajectory; of a dequantised density, log p − log q at one draw. An estimate at sampled
+times is unbiased for log w, not for w; the mean of its exponentials means nothing and can fall below −log p(x).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from logsnr.likelihood.estimate import Estimate
+
+
+def tightened(draws: Sequence[Estimate]) -> Estimate:
+    """−log (1/K) Σ exp(−total_k) of K estimates by whole weights.
+
+    Parts are means over the draws, and "importance" is what the K draws gain on their mean; it is there for K > 1.
+    """
+    log_weight = -torch.stack([estimate.total for estimate in draws])
+    parts = {name: torch.stack([estimate.parts[name] for estimate in draws]).mean(0) for name in draws[0].parts}
+    if len(draws) > 1:
+        parts["importance"] = log_weight.mean(0) - (torch.logsumexp(log_weight, 0) - math.log(len(draws)))
+    share = log_weight.softmax(0)
+    errors = {name: (share * torch.stack([e.errors[name] for e in draws])).sum(0) for name in draws[0].errors}
+    gamma, nats = torch.cat([e.gamma for e in draws], 1), torch.cat([e.nats for e in draws], 1) / len(draws)
+    return Estimate(parts, torch.stack([e.evaluations for e in draws]).sum(0), gamma, nats, errors)
