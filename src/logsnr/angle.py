@@ -35,5 +35,10 @@ def angle(level: Level) -> Tensor:
 
 
 def at_angle(path: Path, phi: Tensor) -> Level:
-    """The levels of the path at angles φ (B,), float64."""
-    return path.at_gamma(2 * (torch.log(torch.sin(phi)) - torch.log(torch.cos(phi))))
+    """The levels of the path at angles φ (B,), float64, but for their times.
+
+    t is 0, a time whose level is another: the time of a γ takes a bisection, and labels that need it look it up
+    (`Path.time_of_level`).
+    """
+    gamma = 2 * (torch.log(torch.sin(phi)) - torch.log(torch.cos(phi)))
+    return Level(torch.zeros_like(phi), gamma, path.scale.log_alpha(gamma), path.scale.log_sigma(gamma))

@@ -141,6 +141,7 @@ def _sample(parser: Parser) -> None:
     parser.add_argument("--steps", type=steps, metavar="N|N,N|ddimN", help="steps of the grid; N,N in equal sections")
     parser.add_argument("--eta", type=float, metavar="E", help="ddim: 0 deterministic to 1 ancestral")
     parser.add_argument("--spacing", metavar="NAME", help="of the grid: uniform, quadratic, log_snr, rho, auto")
+    parser.add_argument("--plan", metavar="FILE", help="the steps of a plan that plan-steps wrote")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
                         help="a leaf of the run's sample, e.g. sample.sampler.s_churn=10; may be repeated")  # fmt: skip
     parser.add_argument("--end", metavar="NAME", help="of the grid: clean (a last denoising step) or lowest (none)")
@@ -176,6 +177,51 @@ def _edit(parser: Parser) -> None:
     _common(parser)
 
 
+def _audited(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run directory or checkpoint")
+    parser.add_argument("--data", metavar="DATA", help="whose examples (the run's own)")
+    parser.add_argument("--split", metavar="NAME", help="of the data: test or val where there is one, else train")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the noise; example i is of (seed, i)")
+    parser.add_argument("--weights", default="ema", metavar="ema|raw", help="which weights")
+
+
+def _audit(parser: Parser) -> None:
+    _audited(parser)
+    parser.add_argument("--estimators", type=names, default=["vlb", "vlb_inf", "ode"], metavar="NAME,NAME",
+                        help="vlb, vlb_inf, iwae, ode (vlb,vlb_inf,ode)")  # fmt: skip
+    parser.add_argument("--steps", type=int, metavar="T", help="of vlb and iwae (the model's own T)")
+    parser.add_argument("--repeats", type=int, metavar="R", help="independent ones (4; 1 of iwae and ode)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME.OPTION=VALUE", dest="assignments",
+                        help="of an estimator: ode.probes=0 (exact), ode.dequantisation=uniform, ode.draws=8, "
+                        "iwae.draws=8, vlb_inf.times=linear; may be repeated")  # fmt: skip
+    parser.add_argument("--index", type=index_range, metavar="I:J", help="examples I to J − 1 alone")
+    parser.add_argument("--ood", metavar="DATA", help="other data: how well the likelihood tells it apart, calibrated")
+    parser.add_argument("--out", metavar="DIR", help="where audit.json, audit.npz and pictures go (RUN/audit)")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done")
+    _machine(parser)
+    _common(parser)
+
+
+def _fit_schedule(parser: Parser) -> None:
+    _audited(parser)
+    parser.add_argument("--draws", type=int, default=4096, metavar="N", help="evaluations of the network (4096)")
+    parser.add_argument(
+        "--out", metavar="FILE", help="where the schedule goes (RUN/schedule.json), a picture beside it"
+    )
+    _machine(parser)
+    _common(parser)
+
+
+def _plan_steps(parser: Parser) -> None:
+    _audited(parser)
+    parser.add_argument("--budget", type=int, default=10, metavar="K", help="steps (10)")
+    parser.add_argument("--candidates", type=int, default=96, metavar="M", help="levels to choose from (96)")
+    parser.add_argument("--examples", type=int, default=256, metavar="N", help="that the terms are measured on (256)")
+    parser.add_argument("--out", metavar="FILE", help="where the plan goes (RUN/plan-K.json)")
+    _machine(parser)
+    _common(parser)
+
+
 def _explain(parser: Parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help=", ".join(FAMILIES))
     parser.add_argument("--out", metavar="PNG", help="draw γ, SNR, α, σ, β, the loss weight and the sampler's steps")
@@ -201,6 +247,9 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "train": ("train a recipe on data, or go on training", _train),
     "sample": ("make examples with a trained run", _sample),
     "edit": ("encode data to latents, reconstruct it, or interpolate between examples", _edit),
+    "audit": ("the likelihood of every example of a split, every term with its standard error", _audit),
+    "fit-schedule": ("the schedule of a trained run whose bound has the least variance", _fit_schedule),
+    "plan-steps": ("the K steps that lose least of the bound", _plan_steps),
     "explain": ("draw the schedule, the loss weights and the steps of a recipe", _explain),
     "inspect": ("say what a file or directory is; runs nothing in it", _inspect),
     "doctor": ("device, precision, versions, and a check against closed forms", _doctor),
@@ -221,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status."""
     args = parser().parse_args(argv)
     try:
-        result: dict[str, Any] = import_module(f"logsnr.verbs.{args.verb}").run(args)
+        result: dict[str, Any] = import_module(f"logsnr.verbs.{args.verb.replace('-', '_')}").run(args)
     except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
         if os.environ.get("LOGSNR_TRACEBACK"):
             raise

@@ -95,7 +95,7 @@ class Draws:
         return replace(self, index=self.index[chosen])
 
 
-def dealt(count: int, seed: int) -> Tensor:
+def dealt(count: int, seed: int | tuple[int, ...]) -> Tensor:
     """0 … count − 1 in a random order, int64: the strata of a data set's examples, one each.
 
     In the order of the data, which may be that of its classes, each class would see one stretch of `stratified` times.

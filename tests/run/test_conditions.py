@@ -163,7 +163,7 @@ def test_another_condition_is_another_run(logsnr: Verb, tmp_path: Path, arrays: 
 
 def test_the_bound_is_that_of_the_conditional_model(classes_run: Path) -> None:
     trained, data = library.load(classes_run, weights="raw"), load_data("digits", split="test")
-    nats = trained.bound_nats(data)["total"]
+    nats = trained.bound_nats(data)["total"].float()
     per_class = [float(nats[data.labels == c].mean()) for c in range(10)]
     assert len(set(per_class)) == 10
     index = torch.arange(trained.width)

@@ -23,6 +23,7 @@ from logsnr.angle import angle, log_power
 from logsnr.data.transform import Lattice
 from logsnr.denoiser import Model
 from logsnr.draws import Draws
+from logsnr.kernels import prior_kl
 from logsnr.level import Level, over
 from logsnr.likelihood.adjoint import log_density_lost
 from logsnr.likelihood.dequantise import DEQUANTISATIONS, Dequantisation
@@ -35,7 +36,7 @@ from logsnr.path import Path
 from logsnr.registry import lookup, positive
 from logsnr.samplers.dormand_prince import dormand_prince
 
-EXACT_TOLERANCE, PROBED_TOLERANCE = 5e-4, 1e-4
+EXACT_TOLERANCE, PROBED_TOLERANCE = 5e-4, 2e-4
 MOST_EVALUATIONS = 5000
 
 
@@ -63,8 +64,8 @@ class Density(NamedTuple):
 class Flow:
     """log p_low(x) of a model's flow between two levels of its path, N(0, prior_std² I) at the upper one.
 
-    tolerance: of u, whose power is 1: on the change of a Newton round (exact divergence), or on the local error
-    (probes), where it also holds for the integral in nats per dimension.
+    tolerance: with the exact divergence, of u, whose power is 1, on the change of a Newton round; with probes, of a
+    step, on what its local errors cost log p, in nats per dimension.
     """
 
     path: Path
@@ -81,7 +82,8 @@ class Flow:
     def exact(self, model: Model, x: Tensor, condition: Mapping[str, Tensor]) -> Density:
         """x: (B, *) at the lower level. D backward passes an evaluation."""
         field, u = self._field(model, x, condition), self._unit(x)
-        sweep = Sweep(field, u, angle(self.low), angle(self.high), self.tolerance, MOST_EVALUATIONS)
+        ends = (angle(self.low), angle(self.high))
+        sweep = Sweep(field, self.path, u, ends, self.tolerance, MOST_EVALUATIONS)
         found = log_density_lost(sweep.nodes, sweep.count, sweep.mirrored)
         last = (sweep.count - 1).to(u.device)
         arrived = sweep.nodes.u[torch.arange(len(u), device=u.device), last]
@@ -92,32 +94,32 @@ class Flow:
     def probed(self, model: Model, x: Tensor, probes: Tensor, condition: Mapping[str, Tensor]) -> Density:
         """x: (B, *) at the lower level; probes (k, B, *) with E[ppᵀ] = I. k backward passes an evaluation."""
         field, u, directions = self._field(model, x, condition), self._unit(x), probes.flatten(2)
-        dims = u.shape[1]
+        dims, score = u.shape[1], torch.zeros_like(u)
+        places, parts, errors = list[Tensor](), list[Tensor](), list[Tensor]()
 
         def slope(y: Tensor, level: Level) -> Tensor:
-            v, divergence = field.probed(y[:, :dims], angle(level), directions)
+            v, divergence = field.probed(y[:, :dims], level, directions)
+            score.copy_(-y[:, :dims] - v / over(torch.tan(angle(level)), v))
             return torch.cat([v, divergence.unsqueeze(1)], 1)
 
         def in_tolerances(error: Tensor, before: Tensor, after: Tensor) -> Tensor:
-            of_u, of_log = error[:, :dims].pow(2).mean(1).sqrt(), error[:, dims].abs() / dims
-            return (torch.maximum(of_u, of_log) / self.tolerance).cpu().double()
+            # the score is that of the last stage, where the step ends: what an error of u costs there (`adjoint`)
+            cost = (score * error[:, :dims]).sum(1).abs() + error[:, dims].abs()
+            return (cost / dims / self.tolerance).cpu().double()
 
-        places, parts = list[Tensor](), list[Tensor]()
-
-        def watch(phi: Tensor, travel: Tensor) -> None:
-            places.append(phi)
+        def watch(phi: Tensor, travel: Tensor, ratio: Tensor) -> None:
+            places.append(2 * torch.log(torch.tan(phi)))
             parts.append(travel[:, dims].cpu().double())
+            errors.append(ratio * self.tolerance * dims)
 
         y = torch.cat([u, torch.zeros_like(u[:, :1])], 1)
-        first = slope(y, self.low.repeat(len(y)))
-        ends = (angle(self.low), angle(self.high))
-        y, error, count = dormand_prince(slope, y, first, ends, self.path, in_tolerances, MOST_EVALUATIONS, watch)
-        gamma = 2 * torch.log(torch.tan(torch.stack(places, 1)))
-        error = error[:, dims].abs().cpu().double()
-        return self._density(x, y[:, :dims], torch.stack(parts, 1), gamma, error, count)
+        first, ends = slope(y, self.low.repeat(len(y))), (angle(self.low), angle(self.high))
+        y, count = dormand_prince(slope, y, first, ends, self.path, in_tolerances, MOST_EVALUATIONS, watch)
+        steps, gamma = torch.stack(parts, 1), torch.stack(places, 1)
+        return self._density(x, y[:, :dims], steps, gamma, torch.stack(errors).sum(0), count)
 
     def _field(self, model: Model, x: Tensor, condition: Mapping[str, Tensor]) -> Field:
-        return Field(model, self.path, tuple(x.shape[1:]), condition)
+        return Field(model, tuple(x.shape[1:]), condition)
 
     def _unit(self, x: Tensor) -> Tensor:
         return (x / over(log_power(self.low).exp(), x)).flatten(1)
@@ -184,7 +186,9 @@ class FlowLikelihood:
             density = self.flow.exact(model, z, condition)
         parts["prior"] = -density.prior - dims * float(low.log_alpha)
         parts["flow"] = -density.steps.sum(1)
-        return Estimate(parts, density.evaluations, density.gamma, -density.steps, {"solver": density.error})
+        end_point = prior_kl(x0, self.flow.high, self.flow.prior_std).cpu().double()
+        errors = {"solver": density.error, "end_point": end_point}
+        return Estimate(parts, density.evaluations, density.gamma, -density.steps, errors)
 
 
 def ode(

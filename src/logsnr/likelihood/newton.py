@@ -23,9 +23,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from logsnr.angle import at_angle
 from logsnr.lagrange import integrals
 from logsnr.level import over
 from logsnr.likelihood.field import Field, Velocity
+from logsnr.path import Path
 
 ORDER = 4
 FIRST_STEP, MOST_STEP = 0.1, 0.2  # radians
@@ -99,13 +101,16 @@ class Raw:
 
 
 class Sweep:
-    """The nodes of one solution from `start` to `end`, () angles, for u (B, D). tolerance: on |c|, root mean square.
+    """The nodes of one solution between two angles, () each, from u (B, D). tolerance: on |c|, root mean square.
 
     ArithmeticError after `most` evaluations.
     """
 
-    def __init__(self, field: Field, u: Tensor, start: Tensor, end: Tensor, tolerance: float, most: int) -> None:
-        self.field, self.end, self.tolerance = field, end, tolerance
+    def __init__(
+        self, field: Field, path: Path, u: Tensor, ends: tuple[Tensor, Tensor], tolerance: float, most: int
+    ) -> None:
+        start, end = ends
+        self.field, self.path, self.end, self.tolerance = field, path, end, tolerance
         phi = start.expand(len(u)).clone()
         raw = self._evaluate(phi, u)
         self.count = torch.ones(len(u), dtype=torch.int64)
@@ -127,7 +132,7 @@ class Sweep:
         raise ArithmeticError(f"{most} evaluations did not reach tolerance {tolerance}")
 
     def _evaluate(self, phi: Tensor, u: Tensor) -> Raw:
-        found: Velocity = self.field.jacobian(u, phi)
+        found: Velocity = self.field.jacobian(u, at_angle(self.path, phi))
         return Raw(phi, u, found.value, found.jacobian)
 
     def _advance(self, active: Tensor) -> None:

@@ -21,7 +21,7 @@ from logsnr.data.transform import Lattice
 from logsnr.denoiser import INPUTS, LABELS, Denoiser
 from logsnr.kernels import named_rule
 from logsnr.level import Level
-from logsnr.likelihood import BOUNDS, Estimator
+from logsnr.likelihood import BOUNDS, ESTIMATORS, Estimator
 from logsnr.objectives import OBJECTIVES, TIMES, WEIGHTS, Setting, Task
 from logsnr.path import SPACINGS, Path, section_counts
 from logsnr.prediction import TARGETS
@@ -181,6 +181,11 @@ def setting(config: RunConfig, process: Path, lattice: Lattice | None) -> Settin
 def bound(config: RunConfig, process: Path, lattice: Lattice | None) -> Estimator:
     """The bound by which a run on data of that lattice is measured."""
     return make(BOUNDS, config.bound, "bound", process, config.variance, lattice)
+
+
+def estimator(part: Part, config: RunConfig, process: Path, lattice: Lattice | None) -> Estimator:
+    """An estimator of the likelihood of a run with that kind of bound, by name and options."""
+    return make(ESTIMATORS[config.bound.name], part, "estimator", process, config.variance, lattice)
 
 
 def sampler_part(part: Part, variance: str, steps: int | str) -> Part:

@@ -14,11 +14,12 @@ from torch import Tensor
 from logsnr.config import RunConfig, from_dict, overlay
 from logsnr.data import Conditions, Dataset, Transform
 from logsnr.data.conditions import NO_CONDITIONS, NONE
-from logsnr.denoiser import Clipped, Conditioned, Denoiser, Model
-from logsnr.draws import Draws, dealt
+from logsnr.denoiser import Clipped, Denoiser, Model
 from logsnr.likelihood import Estimator
+from logsnr.likelihood.audit import Records
 from logsnr.records import Part, to_dict
 from logsnr.run import build, edit
+from logsnr.run.audit import Pass, audited
 from logsnr.run.generate import Recipe, default_width, generate
 from logsnr.run.given import Given
 from logsnr.run.given import given as conditions_given
@@ -118,6 +119,11 @@ class Trained:
         return recipe.bound(self.clipped, index)
 
     @property
+    def run_dir(self) -> Path:
+        """The directory of the run; of a checkpoint that stands alone, its own."""
+        return self.source.parent.parent if self.source.parent.name == "checkpoints" else self.source
+
+    @property
     def width(self) -> int:
         """Examples in every call of the network."""
         return self.config.sample.width or default_width(self.transform.shape)
@@ -205,37 +211,47 @@ class Trained:
         """The bound that the configuration names: of the run's chain with all T steps, or its own loss."""
         return build.bound(self.config, self.model.path, self.transform.lattice)
 
-    @torch.inference_mode()
+    def estimator(self, part: Part) -> Estimator:
+        """An estimator of the run's likelihood, by name and options (`likelihood.ESTIMATORS`)."""
+        return build.estimator(part, self.config, self.model.path, self.transform.lattice)
+
     def bound_nats(self, data: Dataset, *, seed: int = 0, repeats: int = 1) -> dict[str, Tensor]:
-        """An unbiased estimate of the bound for every example of `data`, once, in nats.
+        """An unbiased estimate of `bound` for every example of `data`, once, in nats: its parts and total, each (N,).
 
-        Returns prior, diffusion, reconstruction and total, each (N,). repeats: independent estimates of each example's
-        terms, averaged. As in sampling, the network sees one width, and example i does not depend on its neighbours.
-        Under the conditions of the examples where the run has conditions: −log p(x | c). Strata of t are dealt to the
-        examples at random: data that stands in the order of its classes would else see one stretch of t a class.
+        repeats: independent estimates of each example's terms, averaged. Under the conditions of the examples where the
+        run has conditions: −log p(x | c). `records` of one estimator (`run.audit`).
         """
-        bound, chunks, data = self.bound(), [], self._as_trained(data)
-        strata = dealt(len(data), seed)
-        for index in torch.arange(len(data)).split(self.width):
-            padded = torch.cat([index, index[-1:].expand(self.width - len(index))])
-            x0, given = data.batch(padded.numpy())
-            x0 = x0.to(self.machine.device)
-            model = Conditioned(self.model, {name: value.to(x0.device) for name, value in given.items()})
-            losses = [bound.estimate(model, x0, Draws(seed, r, strata[padded], len(data))) for r in range(repeats)]
-            means = {k: torch.stack([loss.parts[k] for loss in losses]).mean(0) for k in losses[0].parts}
-            chunks.append({k: part[: len(index)].cpu() for k, part in means.items()})
-        parts = {name: torch.cat([part[name] for part in chunks]) for name in chunks[0]}
-        return {**parts, "total": torch.stack(list(parts.values())).sum(0)}
+        (found,) = self.records(data, {"bound": self.bound()}, seed=seed, repeats=repeats).values()
+        return {**{name: part.mean(0) for name, part in found.parts.items()}, "total": found.examples}
 
-    def _as_trained(self, data: Dataset) -> Dataset:
-        """The data with the run's conditions alone; ValueError if they mean something else than in training."""
+    def records(self, data: Dataset, estimators: Mapping[str, Estimator], **options: Any) -> dict[str, Records]:
+        """What each estimator finds for each example of `data`, once (`run.audit`).
+
+        options: `seed`, `repeats`, `ranks` of the pass, `index`, `advance`. ValueError for data unlike the run's.
+        """
+        asked = {key: options.pop(key) for key in ("index", "advance") if key in options}
+        how = Pass(self.width, self.machine.device, **options)
+        return audited(self.model, self.as_trained(data), estimators, how, **asked)
+
+    def as_trained(self, data: Dataset) -> Dataset:
+        """The data in the run's own model units, with the run's conditions alone.
+
+        ValueError if conditions mean something else than in training, or the examples have another shape or layout.
+        """
         data = data.conditioned_on(self.conditions.names)
         if replace(data.conditions, counts=()) != replace(self.conditions, counts=()):
             raise ValueError(
                 f"the conditions of {data.source} (classes {', '.join(data.classes) or 'none'}) are not those of the "
                 f"run ({', '.join(self.conditions.classes) or 'none'}); allowed: splits of the run's own data"
             )
-        return data
+        own, theirs = ((t.raw_shape, t.layout, t.levels is None) for t in (self.transform, data.transform))
+        if own != theirs:
+            words = ["continuous" if continuous else "discrete" for _, _, continuous in (theirs, own)]
+            raise ValueError(
+                f"examples of {data.source} are {words[0]} {theirs[1]} {theirs[0]}, and the run's {words[1]} {own[1]} "
+                f"{own[0]}; allowed: data like the run's (--size, --channels)"
+            )
+        return replace(data, transform=self.transform)
 
 
 def find(path: Path) -> Path:

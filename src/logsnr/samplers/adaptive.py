@@ -44,7 +44,7 @@ class Adaptive(Sampler):
         prediction, power = model(x, t), over(log_power(t).exp(), x)
         u, k, ends = x / power, prediction.v / power, (angle(t), angle(s))
         try:
-            u, _, count = dormand_prince(velocity, u, k, ends, self.path, self._in_tolerances, self.most_steps)
+            u, count = dormand_prince(velocity, u, k, ends, self.path, self._in_tolerances, self.most_steps)
         except ExhaustedError as error:
             raise ValueError(
                 f"adaptive: {error} rtol={self.rtol}, atol={self.atol}; allowed: larger ones, or a larger most_steps"

@@ -46,34 +46,29 @@ def dormand_prince(
     path: Path,
     norm: Norm,
     most_steps: int,
-    watch: Callable[[Tensor, Tensor], None] = lambda phi, travel: None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(y at the last angle, error, evaluations (B,)) of dy/dφ = slope(y, level), y (B, *), whose first slope is k.
+    watch: Callable[[Tensor, Tensor, Tensor], None] = lambda phi, travel, ratio: None,
+) -> tuple[Tensor, Tensor]:
+    """(y at the last angle, evaluations (B,)) of dy/dφ = slope(y, level), y (B, *), whose first slope is k.
 
     ends: the first angle and the last, each () float64. norm: (error of a step, y before, y after) → (B,) float64 in
-    tolerances, at most 1 of a step that is taken. watch: is told the middle of each step (B,) and what it added to y, 0
-    where it was not taken. error: Σ of the errors of the steps taken, the shape of y. The first slope is counted.
-    ExhaustedError after `most_steps` attempts.
+    tolerances, at most 1 of a step that is taken. watch: is told the middle of each step (B,), what it added to y, and
+    its norm (B,), both 0 where it was not taken. The first slope is counted. ExhaustedError after `most_steps`.
     """
     phi, sign = ends[0].expand(len(y)), torch.sign(ends[1] - ends[0])
     size, count = torch.full_like(phi, FIRST_STEP), torch.ones(len(y), dtype=torch.int64)
-    total = torch.zeros_like(y)
     for _ in range(most_steps):
         left = (ends[1] - phi).abs()
         active = left > 0
         if not active.any():
-            return y, total, count
+            return y, count
         last = size >= left
         h = sign * torch.where(last, left, size)
         after, slopes = _stages(slope, path, y, k, phi, h)
-        error = over(h, y) * _sum(ERROR, slopes)
-        ratio = norm(error, y, after)
+        ratio = norm(over(h, y) * _sum(ERROR, slopes), y, after)
         taken = active & (ratio <= 1)
         keep = over(taken, y).bool()
-        watch(phi + 0.5 * h, torch.where(keep, after - y, 0.0))
-        y, k, total = (
-            torch.where(keep, new, old) for new, old in ((after, y), (slopes[-1], k), (total + error, total))
-        )
+        watch(phi + 0.5 * h, torch.where(keep, after - y, 0.0), torch.where(taken, ratio, 0.0))
+        y, k = torch.where(keep, after, y), torch.where(keep, slopes[-1], k)
         phi = torch.where(taken, torch.where(last, ends[1], phi + h), phi)
         most = torch.where(taken, MOST_FACTOR, 1.0)
         size = h.abs() * torch.minimum(most, (SAFETY * ratio**-0.2).clamp(LEAST_FACTOR, MOST_FACTOR))
@@ -83,12 +78,10 @@ def dormand_prince(
 
 def _stages(slope: Slope, path: Path, y: Tensor, k: Tensor, phi: Tensor, h: Tensor) -> tuple[Tensor, list[Tensor]]:
     """y after steps h (B,), and the slopes of the seven stages."""
-    # the levels of all stages at once: the time of a γ is found by bisection
-    levels = at_angle(path, (phi + torch.tensor(NODES, dtype=h.dtype).unsqueeze(1) * h).flatten())
     slopes, step, after = [k], over(h, y), y
-    for i, row in enumerate(STAGES):
+    for node, row in zip(NODES, STAGES, strict=True):
         after = y + step * _sum(row, slopes)
-        slopes.append(slope(after, levels[i * len(h) : (i + 1) * len(h)]))
+        slopes.append(slope(after, at_angle(path, phi + node * h)))
     return after, slopes
 
 

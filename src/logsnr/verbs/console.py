@@ -13,15 +13,18 @@ from tqdm import tqdm
 
 
 class Console:
-    """Lines to standard output, or to standard error when that is kept for JSON."""
+    """Lines to standard output, or to standard error when that is kept for JSON. silent: says nothing at all."""
 
-    def __init__(self, args: Namespace) -> None:
+    def __init__(self, args: Namespace, *, silent: bool = False) -> None:
+        self.silent = silent
         self.stream = sys.stderr if args.json else sys.stdout
-        self.bars = sys.stderr.isatty() and not args.quiet
-        self.lines = not self.bars and not args.quiet
+        self.bars = sys.stderr.isatty() and not args.quiet and not silent
+        self.lines = not self.bars and not args.quiet and not silent
 
     def say(self, text: str) -> None:
         """One line."""
+        if self.silent:
+            return
         with tqdm.external_write_mode(file=self.stream):
             print(text, file=self.stream, flush=True)
 

@@ -36,8 +36,7 @@ def run(args: Namespace) -> dict[str, Any]:
     trained = load(args.run, weights=args.weights, **machine_options(args))
     options = {} if args.spacing is None else {"spacing": args.spacing}
     recipe = trained.edit_recipe(args.steps, seed=args.seed, **options)
-    run_dir = trained.source.parent.parent if trained.source.parent.name == "checkpoints" else trained.source
-    out = Path(args.out) if args.out else run_dir / args.what
+    out = Path(args.out) if args.out else trained.run_dir / args.what
     raw = None if args.what == "interpolate" and args.data is None else _examples(args, trained, index)
     arrays, pictures, columns, figures = JOBS[args.what](args, console, trained, recipe, raw)
     manifest = {**_manifest(args, trained, recipe), **figures}

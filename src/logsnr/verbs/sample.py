@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from logsnr.files import whole
 from logsnr.pictures import save_grid
 from logsnr.records import json_text, to_dict
 from logsnr.report.trajectory import write_trajectory
+from logsnr.run import plan
 from logsnr.run.generate import Recipe
 from logsnr.run.given import Given, read
 from logsnr.run.trained import Trained, load
@@ -34,8 +36,9 @@ def run(args: Namespace) -> dict[str, Any]:
     options = {key: getattr(args, key) for key in ("eta", "spacing", "end") if getattr(args, key) is not None}
     condition = _condition(args, trained)
     recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, condition=condition, **options)
-    run_dir = trained.source.parent.parent if trained.source.parent.name == "checkpoints" else trained.source
-    out = Path(args.out) if args.out else run_dir / ("certificate" if args.certify else "samples")
+    if args.plan:
+        recipe = replace(recipe, grid=plan.grid_of(trained, plan.read(Path(args.plan))))
+    out = Path(args.out) if args.out else trained.run_dir / ("certificate" if args.certify else "samples")
     manifest = _manifest(args, trained, recipe, first, last)
     if args.certify:
         return certify.run(args, trained, recipe, manifest, out)
@@ -151,6 +154,7 @@ def _manifest(args: Namespace, trained: Trained, recipe: Recipe, first: int, las
         "evaluations_per_example": recipe.evaluations,
         "spacing": to_dict(recipe.spacing),
         "end": args.end or trained.config.sample.end,
+        "plan": args.plan,
         "clip": trained.transform.clip if trained.config.sample.clip else None,
         "temperature": recipe.temperature,
         "seed": args.seed,

@@ -1,0 +1,112 @@
+"""The variance-minimising schedule of a trained run, after the training (`likelihood.continuous`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from logsnr.data import Dataset
+from logsnr.files import whole
+from logsnr.likelihood import fitted_schedule, vlb_inf
+from logsnr.likelihood.audit import Records
+from logsnr.likelihood.continuous import ends
+from logsnr.records import json_text, read_yaml
+from logsnr.run.trained import Trained
+from logsnr.schedules import NoiseSchedule, time_of
+from logsnr.train import checkpoint
+
+FILE = "schedule.json"
+PILOT_DRAWS = 4096
+
+
+@dataclass(frozen=True)
+class Fit:
+    """knots: (t, γ) of the schedule. record: what a file says. pilot: the draws it was made of."""
+
+    knots: list[tuple[float, float]]
+    record: dict[str, Any]
+    pilot: Records
+
+
+def fit(
+    trained: Trained,
+    data: Dataset,
+    *,
+    draws: int = PILOT_DRAWS,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda examples: None,
+) -> Fit:
+    """Fit on `draws` evaluations of the network on examples of `data`, drawn in linear times.
+
+    Not on the data that will be audited: an estimate is unbiased whatever schedule it was given, unless that schedule
+    knows its noise.
+    """
+    path, lattice = trained.model.path, trained.transform.lattice
+    low, high = ends(path)
+    count = min(len(data), draws)
+    linear = vlb_inf(path, trained.config.variance, lattice, times="linear")
+    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:count]
+    pilot = trained.records(
+        data,
+        {"pilot": linear},
+        seed=seed,
+        repeats=-(-draws // count),
+        index=chosen.sort().values.tolist(),
+        advance=advance,
+    )["pilot"]
+    gamma, nats = pilot.gamma.flatten(), pilot.nats.flatten()
+    schedule = fitted_schedule(gamma, nats, low, high)
+    knots = list(zip(schedule.times.tolist(), schedule.gammas.tolist(), strict=True))
+    record = {
+        "kind": "logsnr-schedule-1",
+        "checkpoint_sha256": checkpoint.fingerprint(trained.source),
+        "weights": trained.weights,
+        "data": {"source": data.source, "split": data.split, "fingerprint": data.fingerprint, "examples": count},
+        "seed": seed,
+        "evaluations": int(pilot.evaluations.sum()),
+        "variance_nats2_of_one_draw": variances(trained, gamma, nats, schedule),
+        "knots": knots,
+    }
+    return Fit(knots, record, pilot)
+
+
+@torch.no_grad()
+def variances(trained: Trained, gamma: Tensor, nats: Tensor, schedule: NoiseSchedule) -> dict[str, float | None]:
+    """Var of one draw of the diffusion term at an independent time, under linear, the run's own and the fitted γ(t).
+
+    From the same draws: a draw at γ under density 1/γ′ is nats · γ′/(γ₁ − γ₀), its square weighted by the density.
+    """
+    path = trained.model.path
+    low, high = ends(path)
+    mean = float(nats.mean())
+    found: dict[str, float | None] = {"linear": float((nats**2).mean()) - mean**2, "own": None}
+    own = path.schedule if not path.schedule.steps and float(path.highest.gamma) <= high else None
+    for name, chosen in (("own", own), ("fitted", schedule)):
+        if chosen is not None:
+            t = time_of(chosen, gamma).clamp(1e-9, 1 - 1e-9)
+            slope = torch.func.jvp(chosen, (t,), (torch.ones_like(t),))[1]
+            found[name] = float((nats**2 * slope / (high - low)).mean()) - mean**2
+    return found
+
+
+def save(fit: Fit, path: Path) -> None:
+    """Write the record, whole or not at all."""
+    with whole(path) as fresh:
+        fresh.write_text(json_text(fit.record))
+
+
+def knots_for(trained: Trained, path: Path) -> list[tuple[float, float]]:
+    """The knots of a file. ValueError if it is none, or of another checkpoint or other weights."""
+    record = read_yaml(path.read_text(), str(path))
+    if not isinstance(record, dict) or record.get("kind") != "logsnr-schedule-1":
+        raise ValueError(f"{path} is no schedule; allowed: what fit-schedule wrote")
+    here = {"checkpoint_sha256": checkpoint.fingerprint(trained.source), "weights": trained.weights}
+    for key, value in here.items():
+        if record[key] != value:
+            raise ValueError(f"{path} was fitted to {key} {str(record[key])[:12]}, and this is {str(value)[:12]}")
+    return [(float(t), float(gamma)) for t, gamma in record["knots"]]
