@@ -87,15 +87,14 @@ class Flow:
         found = log_density_lost(sweep.nodes, sweep.count, sweep.mirrored)
         last = (sweep.count - 1).to(u.device)
         arrived = sweep.nodes.u[torch.arange(len(u), device=u.device), last]
-        middle = 0.5 * (sweep.nodes.phi[:, 1:] + sweep.nodes.phi[:, :-1])
-        gamma = 2 * torch.log(torch.tan(middle))
-        return self._density(x, arrived, found.steps, gamma, found.error, sweep.evaluations)
+        steps, gamma = _spread(found.steps, sweep.nodes.phi[:, :-1], sweep.nodes.phi.diff(dim=1))
+        return self._density(x, arrived, steps, gamma, found.error, sweep.evaluations)
 
     def probed(self, model: Model, x: Tensor, probes: Tensor, condition: Mapping[str, Tensor]) -> Density:
         """x: (B, *) at the lower level; probes (k, B, *) with E[ppᵀ] = I. k backward passes an evaluation."""
         field, u, directions = self._field(model, x, condition), self._unit(x), probes.flatten(2)
         dims, score = u.shape[1], torch.zeros_like(u)
-        places, parts, errors = list[Tensor](), list[Tensor](), list[Tensor]()
+        starts, lengths, parts, errors = (list[Tensor]() for _ in range(4))
 
         def slope(y: Tensor, level: Level) -> Tensor:
             v, divergence = field.probed(y[:, :dims], level, directions)
@@ -107,15 +106,16 @@ class Flow:
             cost = (score * error[:, :dims]).sum(1).abs() + error[:, dims].abs()
             return (cost / dims / self.tolerance).cpu().double()
 
-        def watch(phi: Tensor, travel: Tensor, ratio: Tensor) -> None:
-            places.append(2 * torch.log(torch.tan(phi)))
+        def watch(phi: Tensor, h: Tensor, travel: Tensor, ratio: Tensor) -> None:
+            starts.append(phi)
+            lengths.append(h)
             parts.append(travel[:, dims].cpu().double())
             errors.append(ratio * self.tolerance * dims)
 
         y = torch.cat([u, torch.zeros_like(u[:, :1])], 1)
         first, ends = slope(y, self.low.repeat(len(y))), (angle(self.low), angle(self.high))
         y, count = dormand_prince(slope, y, first, ends, self.path, in_tolerances, MOST_EVALUATIONS, watch)
-        steps, gamma = torch.stack(parts, 1), torch.stack(places, 1)
+        steps, gamma = _spread(*(torch.stack(columns, 1) for columns in (parts, starts, lengths)))
         return self._density(x, y[:, :dims], steps, gamma, torch.stack(errors).sum(0), count)
 
     def _field(self, model: Model, x: Tensor, condition: Mapping[str, Tensor]) -> Field:
@@ -133,6 +133,14 @@ class Flow:
         prior = -0.5 * square - dims * (0.5 * math.log(2 * math.pi) + math.log(self.prior_std))
         in_units = float(power - log_power(self.low))  # of x at the lower level
         return Density(prior + dims * in_units, steps, gamma, error, evaluations, latent.unflatten(1, x.shape[1:]))
+
+
+def _spread(steps: Tensor, start: Tensor, length: Tensor, pieces: int = 8) -> tuple[Tensor, Tensor]:
+    """Nats of steps (B, J) evenly over the angles of each, and the γ of the pieces, (B, J · pieces) both."""
+    inside = (torch.arange(pieces, dtype=torch.float64) + 0.5) / pieces
+    phi = (start.unsqueeze(2) + length.unsqueeze(2) * inside).flatten(1)
+    # a step that an example does not have has length 0 or less: its nats are 0, wherever they are put
+    return (steps / pieces).repeat_interleave(pieces, 1), 2 * torch.log(torch.tan(phi.clamp(min=1e-9)))
 
 
 @dataclass(frozen=True)

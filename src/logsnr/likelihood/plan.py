@@ -16,8 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from logsnr.decoders import Decoder
 from logsnr.denoiser import Model
 from logsnr.draws import Draws
+from logsnr.kernels import Floored
 from logsnr.level import Level
 from logsnr.terms import step_nats
 

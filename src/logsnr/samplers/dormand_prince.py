@@ -46,13 +46,13 @@ def dormand_prince(
     path: Path,
     norm: Norm,
     most_steps: int,
-    watch: Callable[[Tensor, Tensor, Tensor], None] = lambda phi, travel, ratio: None,
+    watch: Callable[[Tensor, Tensor, Tensor, Tensor], None] = lambda phi, h, travel, ratio: None,
 ) -> tuple[Tensor, Tensor]:
     """(y at the last angle, evaluations (B,)) of dy/dφ = slope(y, level), y (B, *), whose first slope is k.
 
     ends: the first angle and the last, each () float64. norm: (error of a step, y before, y after) → (B,) float64 in
-    tolerances, at most 1 of a step that is taken. watch: is told the middle of each step (B,), what it added to y, and
-    its norm (B,), both 0 where it was not taken. The first slope is counted. ExhaustedError after `most_steps`.
+    tolerances, at most 1 of a step that is taken. watch: is told where each step starts and its length (B,), what it
+    added to y, and its norm (B,), both 0 where it was not taken. The first slope is counted. ExhaustedError after `most_steps`.
     """
     phi, sign = ends[0].expand(len(y)), torch.sign(ends[1] - ends[0])
     size, count = torch.full_like(phi, FIRST_STEP), torch.ones(len(y), dtype=torch.int64)
@@ -67,7 +67,7 @@ def dormand_prince(
         ratio = norm(over(h, y) * _sum(ERROR, slopes), y, after)
         taken = active & (ratio <= 1)
         keep = over(taken, y).bool()
-        watch(phi + 0.5 * h, torch.where(keep, after - y, 0.0), torch.where(taken, ratio, 0.0))
+        watch(phi, h, torch.where(keep, after - y, 0.0), torch.where(taken, ratio, 0.0))
         y, k = torch.where(keep, after, y), torch.where(keep, slopes[-1], k)
         phi = torch.where(taken, torch.where(last, ends[1], phi + h), phi)
         most = torch.where(taken, MOST_FACTOR, 1.0)
