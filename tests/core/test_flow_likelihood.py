@@ -13,12 +13,13 @@ from logsnr import BetaLinear, Linear, Path, straight, sub_vp, ve, vp
 from logsnr.data.toys import Mixture, mixture
 from logsnr.data.transform import Lattice
 from logsnr.draws import Draws
-from logsnr.level import Level, over
+from logsnr.level import over
 from logsnr.likelihood import ode
 from logsnr.likelihood.flow import Flow, FlowLikelihood
 from logsnr.oracles import Oracle
-from logsnr.prediction import Prediction, v
 from logsnr.schedules import SCHEDULES
+
+from .levels import Levels
 
 PATHS = {
     "vp": Path(BetaLinear(), vp),
@@ -139,21 +140,6 @@ def test_a_smaller_tolerance_is_a_smaller_error_of_high_order() -> None:
         counts.append(float(found.evaluations.double().mean()))
     order = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
     assert order > 5, (errors, counts)
-
-
-class Levels:
-    """The exact denoiser of independent uniform values of a lattice."""
-
-    def __init__(self, lattice: Lattice) -> None:
-        self.values = lattice.low + lattice.width * torch.arange(lattice.count, dtype=torch.float64)
-
-    def __call__(self, x: Tensor, level: Level, **condition: Tensor) -> Prediction:
-        z = x.double()
-        alpha, sigma = level.over(z.unsqueeze(-1))
-        share = torch.softmax(-0.5 * ((z.unsqueeze(-1) - alpha * self.values) / sigma) ** 2, -1)
-        x0 = (share * self.values).sum(-1)
-        alpha, sigma = level.over(z)
-        return Prediction(x, level, v(level), (alpha * (z - alpha * x0) / sigma - sigma * x0).to(x))
 
 
 BYTES = Lattice(-1.0, 2 / 255, 256)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from logsnr import BetaLinear, Linear, Path, straight, sub_vp, ve, vp
 from logsnr.data.toys import Mixture, gaussian, mixture
+from logsnr.data.transform import Lattice
 from logsnr.draws import Draws
 from logsnr.kernels import Normal, posterior_coefficients, posterior_log_var, prior_kl, transition_log_var
 from logsnr.level import Level, over
@@ -25,6 +26,8 @@ from logsnr.likelihood import ESTIMATORS, Estimate, Estimator, fitted_schedule, 
 from logsnr.likelihood.continuous import ends
 from logsnr.oracles import Oracle
 from logsnr.schedules import SCHEDULES
+
+from .levels import Levels
 
 PATHS = {
     "vp": Path(BetaLinear(), vp),
@@ -223,3 +226,18 @@ def test_the_variance_of_the_transition_is_a_looser_chain_and_still_its_own_clos
         expected += float((0.5 * (torch.expm1(difference) - difference + of_x0**2 * error * torch.exp(-large))).sum())
     wrong = found.parts["diffusion"] - expected
     assert abs(float(wrong.mean())) < 3 * float(wrong.std()) / math.sqrt(count)
+
+
+@pytest.mark.parametrize("times", ["linear", "own"])
+def test_uniform_bytes_are_eight_bits_in_continuous_time(times: str) -> None:
+    bytes_, path, count, dims = Lattice(-1.0, 2 / 255, 256), Path(Linear(-13.3, 6), vp), 8192, 16
+    level = torch.randint(0, 256, (count, dims), generator=torch.Generator().manual_seed(0))
+    x0 = bytes_.low + bytes_.width * level.double()
+    estimator = vlb_inf(path, "small", bytes_, times=times)
+    found = torch.stack(
+        [estimator.estimate(Levels(bytes_), x0, Draws(8, r, torch.arange(count), count)).total for r in range(6)]
+    )
+    mean = bits(found.mean(0), dims)
+    error = float(mean.std()) / math.sqrt(count)
+    assert error < 0.01
+    assert abs(float(mean.mean()) - 8) < 0.01 + 3 * error

@@ -115,7 +115,7 @@ class Flow:
         y = torch.cat([u, torch.zeros_like(u[:, :1])], 1)
         first, ends = slope(y, self.low.repeat(len(y))), (angle(self.low), angle(self.high))
         y, count = dormand_prince(slope, y, first, ends, self.path, in_tolerances, MOST_EVALUATIONS, watch)
-        steps, gamma = _spread(*(torch.stack(columns, 1) for columns in (parts, starts, lengths)))
+        steps, gamma = _spread(torch.stack(parts, 1), torch.stack(starts, 1), torch.stack(lengths, 1))
         return self._density(x, y[:, :dims], steps, gamma, torch.stack(errors).sum(0), count)
 
     def _field(self, model: Model, x: Tensor, condition: Mapping[str, Tensor]) -> Field:

@@ -52,7 +52,8 @@ def dormand_prince(
 
     ends: the first angle and the last, each () float64. norm: (error of a step, y before, y after) → (B,) float64 in
     tolerances, at most 1 of a step that is taken. watch: is told where each step starts and its length (B,), what it
-    added to y, and its norm (B,), both 0 where it was not taken. The first slope is counted. ExhaustedError after `most_steps`.
+    added to y, and its norm (B,), the last two 0 where it was not taken. The first slope is counted. ExhaustedError
+    after `most_steps` attempts.
     """
     phi, sign = ends[0].expand(len(y)), torch.sign(ends[1] - ends[0])
     size, count = torch.full_like(phi, FIRST_STEP), torch.ones(len(y), dtype=torch.int64)
