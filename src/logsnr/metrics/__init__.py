@@ -11,7 +11,7 @@ from logsnr.metrics.digits import check_digits as check_digits
 from logsnr.metrics.features import FEATURES as FEATURES
 from logsnr.metrics.features import Features as Features
 from logsnr.metrics.features import Wish as Wish
-from logsnr.metrics.frechet import fd
+from logsnr.metrics.frechet import FEWEST, fd
 from logsnr.metrics.frechet import frechet_distance as frechet_distance
 from logsnr.metrics.kernel import kd
 from logsnr.metrics.likeness import Likeness as Likeness
@@ -24,12 +24,12 @@ from logsnr.metrics.sliced import sliced_wasserstein
 from logsnr.metrics.spectral import spectral
 
 METRICS: dict[str, Metric] = {
-    "fd": fd,
-    "kd": kd,
-    "prdc": prdc,
-    "sliced_wasserstein": sliced_wasserstein,
-    "spectral": spectral,
-    "channel_moments": channel_moments,
-    "memorisation": memorisation,
-    "c2st": c2st,
+    "fd": Metric(fd, fewest=FEWEST),  # below it is a figure of N more than of the samples
+    "kd": Metric(kd),
+    "prdc": Metric(prdc),
+    "sliced_wasserstein": Metric(sliced_wasserstein),
+    "spectral": Metric(spectral),
+    "channel_moments": Metric(channel_moments),
+    "memorisation": Metric(memorisation),
+    "c2st": Metric(c2st),
 }

@@ -1,10 +1,13 @@
-"""Intervals by resampling the samples (Efron 1979), the reference being given.
+"""Intervals: by resampling the samples (Efron 1979), the reference being given, and in closed form for shares.
 
 A resampled set is a vector of weights: how often each of N examples is drawn in N draws. Statistics that are functions
 of sums over examples then cost a product of the weights with what is summed, whatever they are.
 
 The interval is the basic one, (2θ̂ − q₀.₉₅, 2θ̂ − q₀.₀₅) with the quantiles q of the resampled statistic: a distance is
-biased upwards by as much when the set is resampled as when it was sampled, and this takes it off again.
+biased upwards by as much when the set is resampled as when it was sampled, and this takes it off again. So the interval
+of a distance need not hold the distance.
+
+For a share of independent yes and no there is the score interval (Wilson 1927), which knows that none of 500 is not 0.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import numpy as np
 
 from logsnr.metrics.comparison import Figure
 
-COVERAGE = 0.90
+COVERAGE, NORMAL_QUANTILE = 0.90, 1.6448536269514722
 FEWEST = 20
 """Resampled sets below which a 90 % interval is refused: its ends would be the extremes."""
 
@@ -54,3 +57,12 @@ def mean_figure(values: np.ndarray, *, sets: int, seed: int) -> Figure:
     """The mean of one number an example, (N,)."""
     values = values.astype(np.float64)
     return figure(lambda w: float(w @ values / len(values)), len(values), sets=sets, seed=seed)
+
+
+def share_figure(hits: np.ndarray) -> Figure:
+    """The share of hits among independent ones, bool (N,), with its score interval."""
+    count, share, z = len(hits), float(hits.mean()), NORMAL_QUANTILE
+    error = math.sqrt(share * (1 - share) / count)
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    reach = z / (1 + z**2 / count) * math.sqrt(error**2 + (z / (2 * count)) ** 2)
+    return Figure(share, error, (max(0.0, centre - reach), min(1.0, centre + reach)))

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from logsnr.metrics.comparison import Comparison, Figure, Measurement
+from logsnr.metrics.bootstrap import share_figure
+from logsnr.metrics.comparison import Comparison, Measurement
 
 FOLDS, MOST = 5, 5000
 HIDDEN, BATCH, STEPS = 64, 128, 300
@@ -40,8 +41,7 @@ def c2st(compared: Comparison) -> Measurement:
         "classifier": f"perceptron of {HIDDEN} hidden units, {STEPS} steps of AdamW",
         "p_value": 0.5 * math.erfc(z / math.sqrt(2)),
     }
-    error = math.sqrt(max(accuracy * (1 - accuracy), 0.0) / len(hits))
-    return Measurement({"c2st_accuracy": Figure(accuracy, error)}, facts)
+    return Measurement({"c2st_accuracy": share_figure(hits)}, facts)
 
 
 def answers(x: np.ndarray, y: np.ndarray, *, seed: int) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 The plainest figures of all, and those that show a wrong range, a colour cast or a washed-out contrast at once. Over all
 examples and pixels of a channel, in model units, with y = (x − mean)/std: skewness E y³, kurtosis E y⁴ (3 for a
-Gaussian). A figure is the largest difference over the channels to the reference; the values of each channel are facts.
+Gaussian). A figure is samples less reference, in the channel in which they differ most; the values of each channel are
+facts.
 """
 
 from __future__ import annotations
@@ -38,21 +39,23 @@ def moments(power: np.ndarray, centre: np.ndarray) -> np.ndarray:
 
 
 def channel_moments(compared: Comparison) -> Measurement:
-    """The largest difference of each moment over the channels (columns, for vectors), model units."""
+    """The difference of each moment in its worst channel (column, for vectors), model units."""
     images, reference = compared.samples.images, compared.real.images
     centre = np.stack([chunk.mean(0) for chunk in blocks(reference[:1000], reference[:1].size)]).mean(0)
     centre = centre.reshape(len(centre), -1).mean(1)
     ours, theirs = powers(images, centre), moments(powers(reference, centre).mean(0), centre)
 
+    own = moments(ours.mean(0), centre)
+    worst = np.abs(own - theirs).argmax(1)
+
     def difference(row: int, weight: np.ndarray) -> float:
         power = np.tensordot(weight, ours, 1) / len(ours)
-        return float(np.abs(moments(power, centre)[row] - theirs[row]).max())
+        return float((moments(power, centre) - theirs)[row, worst[row]])
 
     count, options = len(ours), {"sets": compared.bootstrap, "seed": compared.seed}
     figures = {
-        f"channel_{name}": bootstrap.figure(partial(difference, row), count, low=0.0, **options)
+        f"channel_{name}": bootstrap.figure(partial(difference, row), count, **options)
         for row, name in enumerate(NAMES)
     }
-    own = moments(ours.mean(0), centre)
     tables = {name: {"samples": own[i].tolist(), "reference": theirs[i].tolist()} for i, name in enumerate(NAMES)}
     return Measurement(figures, {"samples": len(images), "reference_samples": len(reference), "channels": tables})

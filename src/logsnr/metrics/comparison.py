@@ -1,6 +1,6 @@
 """What is compared with what, and what a metric answers.
 
-A metric is a function of a `Comparison` alone. It reads the images (model units) or their features, and answers with
+A `Metric` is a function of a `Comparison` alone. It reads the images (model units) or their features, and answers with
 figures. Everything random in it (subsamples, directions, resampling) follows from the comparison's seed.
 """
 
@@ -40,7 +40,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Examples:
-    """One set. images: float32 (N, *shape) in model units. features: float32 (N, D); those of `pixels` are a view."""
+    """One set. images: float32 (N, *shape) in model units. features: float32 (N, D)."""
 
     images: np.ndarray
     features: np.ndarray
@@ -83,12 +83,34 @@ class Comparison:
             raise ValueError("the reference is a file of moments; allowed: fd, or --data DATA with examples")
         return self.reference
 
+    @property
+    def reference_count(self) -> int:
+        """Examples of the reference, or those that its moments are of."""
+        return self.statistics.count if self.statistics is not None else len(self.real)
+
     def instead(self, samples: Examples) -> Comparison:
         """The same question about other samples: real ones, to give a figure its scale."""
         return replace(self, samples=samples, train=None, heldout=None)
 
 
-Metric = Callable[[Comparison], Measurement]
+@dataclass(frozen=True)
+class Metric:
+    """A function of a comparison, and the number of examples in either set below which its figures mislead."""
+
+    measure: Callable[[Comparison], Measurement]
+    fewest: int = 2
+
+    def __call__(self, compared: Comparison) -> Measurement:
+        """The figures. ValueError for sets that are too small, unless forced, or that it cannot be asked of."""
+        self.check(len(compared.samples), compared.reference_count, force=compared.force)
+        return self.measure(compared)
+
+    def check(self, samples: int, reference: int, *, force: bool) -> None:
+        """ValueError for so many samples and reference examples, unless forced."""
+        for count, of in ((samples, "samples"), (reference, "reference examples")):
+            if count < self.fewest and not force:
+                name = self.measure.__name__
+                raise ValueError(f"{name} of {count} {of}; allowed: at least {self.fewest}, or --force")
 
 
 def chosen(total: int, count: int, seed: int) -> np.ndarray:

@@ -72,19 +72,11 @@ class Target:
 
 
 def fd(compared: Comparison) -> Measurement:
-    """d² of the features, and d² at N = ∞.
-
-    ValueError for fewer than 2,048 samples or reference examples, unless forced.
-    """
+    """d² of the features, and d² at N = ∞. ValueError for moments of other features."""
     samples, width = compared.samples.features, compared.samples.features.shape[1]
     given = compared.statistics or Moments.over(blocks(compared.real.features, width))
     if len(given.mean) != width:
         raise ValueError(f"moments of {len(given.mean)} features for samples of {width}; allowed: the same features")
-    for count, of in ((len(samples), "samples"), (given.count, "reference examples")):
-        if count < FEWEST and not compared.force:
-            raise ValueError(
-                f"fd of {count} {of}; allowed: at least {FEWEST} (kd is unbiased for any number), or --force"
-            )
     target, moments = Target(given), Moments.over(blocks(samples, width))
     distance = target.distance(moments)
     error = float(target.influence(samples, moments).std() / np.sqrt(len(samples)))

@@ -8,10 +8,13 @@ With d(x, S) the distance of x to its nearest neighbour in a set S:
     duplicates      share of samples with another one nearer than the nearest 1 % of as many real examples have
     train_gap       share of samples whose nearest real example is in `train`, less n_train/(n_train + n_heldout)
 
-**Its test.** If the model has learnt the law and not the set, which real examples were in `train` is a matter of chance,
-and the splits can be dealt anew. With c_z samples that have z as their nearest of all n real examples, and a random
-n_train of these called "train", the share has the mean p = n_train/n and the variance p (1 − p) n/(n − 1) Σ (c_z − c̄)²/N². So
-many samples around a few real examples make it no smaller than it is, and the sizes of the splits need not be equal.
+**Its test.** If the model has learnt the law and not the set, which real examples were in `train` is a matter of
+chance, and the splits can be dealt anew. Let c_z samples have z as their nearest of all n real examples, and call a
+random n_train of these "train": the share then has the mean p = n_train/n and the variance
+
+    p (1 − p) n/(n − 1) Σ_z (c_z − c̄)²/N².
+
+So many samples around a few real examples make it no smaller than it is, and the splits need not be of one size.
 `p_value` is that of a gap as large, one-sided, in the normal approximation (compare Meehan et al. 2020).
 """
 
@@ -21,7 +24,7 @@ import math
 
 import numpy as np
 
-from logsnr.metrics.bootstrap import mean_figure
+from logsnr.metrics.bootstrap import share_figure
 from logsnr.metrics.comparison import Comparison, Figure, Measurement, chosen
 from logsnr.metrics.neighbours import distance_blocks, nearest
 
@@ -44,14 +47,11 @@ def memorisation(compared: Comparison) -> Measurement:
     near = np.quantile(normal, QUANTILE)
     twins, alike = twin_distances(samples), twin_distances(train[chosen(len(train), len(samples), compared.seed)])
 
-    def share(hit: np.ndarray) -> Figure:
-        return mean_figure(hit, sets=compared.bootstrap, seed=compared.seed)
-
     gap = train_gap(to_train - to_heldout, place, other, (len(train), len(heldout)), compared.seed)
     figures = {
         "nearest_ratio": Figure(float(np.median(to_train) / max(float(np.median(normal)), 1e-300))),
-        "copies": share((to_train < near) | (to_train == 0)),
-        "duplicates": share((twins < np.quantile(alike, QUANTILE)) | (twins == 0)),
+        "copies": share_figure((to_train < near) | (to_train == 0)),
+        "duplicates": share_figure((twins < np.quantile(alike, QUANTILE)) | (twins == 0)),
         "train_gap": gap[0],
     }
     facts = {"samples": len(samples), "train_samples": len(train), "heldout_samples": len(heldout)}

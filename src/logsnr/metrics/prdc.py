@@ -7,12 +7,12 @@ With the ball of every example that reaches its k-th nearest neighbour in its ow
     density, coverage   see `neighbours`
 
 Precision and recall take k = 3, density and coverage k = 5, as their papers do. Precision and density are means over
-samples, recall and coverage over real examples: intervals resample what the mean is over, the other set given.
+samples, recall and coverage over real examples: errors are over what the mean is over, the other set given.
 """
 
 from __future__ import annotations
 
-from logsnr.metrics.bootstrap import mean_figure
+from logsnr.metrics.bootstrap import mean_figure, share_figure
 from logsnr.metrics.comparison import Comparison, Measurement
 from logsnr.metrics.neighbours import Neighbourhoods
 
@@ -31,11 +31,13 @@ def prdc(compared: Comparison) -> Measurement:
     balls, reached = wide.hits(x)
     precise = close.hits(x)[0] > 0
     recalled = Neighbourhoods.of(x, K_PRECISION).hits(y)[0] > 0
-    values = {"precision": precise, "recall": recalled, "density": balls / K_DENSITY, "coverage": reached}
-    figures = {name: mean_figure(each, sets=compared.bootstrap, seed=compared.seed) for name, each in values.items()}
+    figures = {name: share_figure(hits) for name, hits in (("precision", precise), ("recall", recalled))}
+    figures["density"] = mean_figure(balls / K_DENSITY, sets=compared.bootstrap, seed=compared.seed)
+    figures["coverage"] = share_figure(reached)
     facts = {
         "samples": len(x),
         "reference_samples": len(y),
         "k": {"precision, recall": K_PRECISION, "density, coverage": K_DENSITY},
+        "errors_over": {"precision, density": "samples", "recall, coverage": "reference examples"},
     }
     return Measurement(figures, facts)

@@ -1,7 +1,8 @@
 """A feature space of the user's own data: what a small network learns by telling its classes apart.
 
 Features of photographs say little about digits, fonts or spectra. Here a network of two convolutions (a perceptron for
-vectors) is trained on the spot on the labelled training split, and the 64 numbers before its logits are the features.
+vectors) is trained on the spot on the labelled training split. The features are the 64 numbers before its logits, each
+standardised over that split.
 Seed, order and number of steps are fixed, so all runs on one data set are measured by one network; its accuracy on
 held-out examples is stated, and the SHA-256 of its weights, which may differ in other numbers of threads.
 """
@@ -19,7 +20,7 @@ from logsnr.metrics.features.features import Features, Wish, asked, frozen
 
 WIDTH, CHANNELS = 64, 32
 STEPS, BATCH, RATE = 400, 64, 3e-3
-MOST_HELD_OUT = 5000
+MOST_SEEN, MOST_HELD_OUT = 5000, 5000
 
 
 class Classifier(nn.Module):
@@ -57,8 +58,14 @@ def classifier(wish: Wish) -> Features:
         raise ValueError("--features classifier needs labels of two classes or more; allowed: --features pixels")
     network = trained(data)
 
-    def of(raw: np.ndarray) -> np.ndarray:
+    def plain(raw: np.ndarray) -> np.ndarray:
         return asked(network.features, wish.transform.encode(raw), torch.device("cpu"))
+
+    seen = np.concatenate([plain(data.raw(rows)) for rows in _parts(data, MOST_SEEN)])
+    mean, std = seen.mean(0), seen.std(0).clip(min=1e-6)
+
+    def of(raw: np.ndarray) -> np.ndarray:
+        return (plain(raw) - mean) / std
 
     digest = hashlib.sha256()
     for tensor in network.state_dict().values():
@@ -68,6 +75,7 @@ def classifier(wish: Wish) -> Features:
         "sha256": digest.hexdigest(),
         "resize": None,
         "input": "model units",
+        "output": "standardised over the training split",
         "classes": len(data.classes),
         "trained_on": data.fingerprint,
         "heldout_accuracy": None if wish.heldout is None else accuracy(network, wish.heldout),
@@ -96,8 +104,13 @@ def trained(data: Dataset, seed: int = 0) -> Classifier:
 def accuracy(network: Classifier, data: Dataset) -> float:
     """Share of at most 5,000 examples whose class is told."""
     hits = []
-    for rows in np.array_split(np.arange(min(len(data), MOST_HELD_OUT)), 20):
-        if len(rows):
-            x, condition = data.batch(rows)
-            hits.append((network(x).argmax(1) == condition["classes"]).float())
+    for rows in _parts(data, MOST_HELD_OUT):
+        x, condition = data.batch(rows)
+        hits.append((network(x).argmax(1) == condition["classes"]).float())
     return float(torch.cat(hits).mean())
+
+
+def _parts(data: Dataset, most: int) -> list[np.ndarray]:
+    """The first examples, at most `most`, a hundred or so at a time."""
+    count = min(len(data), most)
+    return np.array_split(np.arange(count), -(-count // 100))

@@ -1,0 +1,163 @@
+"""`logsnr evaluate`: samples of a run, or given ones, beside real examples; a table and metrics.json."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from logsnr.config import MachineConfig
+from logsnr.data import Transform
+from logsnr.files import whole
+from logsnr.metrics import FEATURES, METRICS, Features, Wish
+from logsnr.metrics.bootstrap import COVERAGE, FEWEST
+from logsnr.metrics.moments import save
+from logsnr.records import json_text
+from logsnr.registry import lookup
+from logsnr.run import evaluate
+from logsnr.run.evaluate import Asked, Reals
+from logsnr.run.machine import machine
+from logsnr.verbs import sample
+from logsnr.verbs.console import Console
+from logsnr.verbs.layers import machine_options
+
+KEPT = ("checkpoint", "checkpoint_sha256", "weights", "sampler", "options", "steps", "evaluations_per_example")
+
+
+def run(args: Namespace) -> dict[str, Any]:
+    """Measure, print the table, write metrics.json; or write the reference's moments."""
+    console, started = Console(args), time.monotonic()
+    asked = _asked(args)
+    plan = sample.planned(args, 0, args.n) if args.run else None
+    here = plan.trained.machine if plan else machine(MachineConfig(**machine_options(args)))
+    there = _reals(args, plan)
+    raw, transform, notes = _given(args, plan, there)
+    file = None if args.feature_file is None else Path(args.feature_file)
+    wish = Wish(transform, file=file, size=args.feature_size, device=here.device)
+    features = evaluate.features_of(args.features, wish, there)
+    if args.stats_out:
+        return _statistics(args, console, there, features)
+    asked.check(args.n if raw is None else len(raw), there.count)
+    out = Path(args.out) if args.out else plan.folder / "evaluation" if plan else Path(args.samples).parent
+    out.mkdir(parents=True, exist_ok=True)
+    manifest: dict[str, Any] = {}
+    if raw is None and plan is not None:
+        raw, manifest = _sampled(args, console, plan, out)
+    assert raw is not None
+    with console.progress(len(asked.metrics), "metrics") as progress:
+        found = evaluate.evaluate(asked, features, raw, transform, there, advance=progress.advance)
+    result = {key: manifest.get(key) for key in KEPT} | found | _provenance(args, raw, there, features)
+    result |= {"notes": notes + evaluate.notes(raw, there), "manifest": manifest, **here.record()}
+    result["seconds"] = time.monotonic() - started
+    with whole(out / "metrics.json") as fresh:
+        fresh.write_text(json_text(result))
+    for line in table(result):
+        console.say(line)
+    console.say(f"wrote {out / 'metrics.json'} in {result['seconds']:.1f} s")
+    return result
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """A line a figure: value, standard error, interval, and the same of real examples."""
+    reference, features = result["reference"], result["features"]
+    count, split = result["samples"]["count"], reference["split"]
+    lines = [f"{count} samples against {reference['count']} of split {split!r}, features {features['name']}"]
+    lines.append(f"{'':>20} {'samples':>11} {'± s.e.':>9} {'90 % interval':>24} {'real':>11}")
+    for record in result["metrics"].values():
+        for name, figure in record["figures"].items():
+            error, span, real = (figure[key] for key in ("standard_error", "interval", "real"))
+            columns = [
+                f"{figure['value']:11.5g}",
+                f"{'' if error is None else format(error, '.2g'):>9}",
+                f"{'' if span is None else f'{span[0]:.5g} … {span[1]:.5g}':>24}",
+                f"{'' if real is None else format(real, '.5g'):>11}",
+            ]
+            lines.append(f"{name:>20} " + " ".join(columns))
+    lines += [f"{name:>20} not computed: {reason}" for name, reason in result["not_computed"].items()]
+    return lines + [f"{'note':>20} {note}" for note in result["notes"]]
+
+
+def _asked(args: Namespace) -> Asked:
+    """What to measure. ValueError for flags that make no sense."""
+    if args.n < 2:
+        raise ValueError(f"--n {args.n}; allowed: at least 2")
+    if not 0 <= args.seed < 2**63:
+        raise ValueError(f"--seed {args.seed}; allowed: 0 to 2**63 - 1")
+    if args.bootstrap and args.bootstrap < FEWEST:
+        raise ValueError(f"--bootstrap {args.bootstrap}; allowed: 0, or at least {FEWEST}")
+    if args.run and args.samples:
+        raise ValueError(f"RUN {args.run} and --samples {args.samples}; allowed: one of them")
+    if not (args.run or args.samples or (args.stats_out and args.data)):
+        raise ValueError("nothing to measure; allowed: RUN, --samples FILE, or --data DATA --stats-out FILE")
+    if args.samples and not args.data:
+        raise ValueError("--samples without a reference; allowed: --data DATA")
+    for name in args.metrics or ():
+        lookup(METRICS, name, "metric")
+    lookup(FEATURES, args.features, "features")
+    tolerant = args.metrics is None
+    return Asked(tuple(args.metrics or METRICS), args.seed, args.bootstrap, force=args.force, tolerant=tolerant)
+
+
+def _reals(args: Namespace, plan: sample.Plan | None) -> Reals:
+    """The real examples, read as the run read its own unless the flags say otherwise."""
+    size, channels, source = args.size, args.channels, args.data
+    if plan is not None:
+        own = plan.trained.config.data
+        size, channels, source = size or own.size, channels or own.channels, source or own.source
+    single = size[0] if size and len(size) == 1 else size
+    return evaluate.reals(source, args.split, size=single, channels=channels or "auto")
+
+
+def _given(args: Namespace, plan: sample.Plan | None, there: Reals) -> tuple[np.ndarray | None, Transform, list[str]]:
+    """The samples that are given, None if they will be made; the transform of all, and notes."""
+    if args.samples:
+        return evaluate.given_samples(args.samples, there.transform)
+    own = None if plan is None else plan.trained.transform
+    transform = there.transform or own
+    if transform is None:
+        raise ValueError(f"{args.data} holds moments alone; allowed: RUN, or --samples FILE")
+    if own is not None and (own.raw_shape, own.levels) != (transform.raw_shape, transform.levels):
+        raise ValueError(
+            f"the run makes examples {own.raw_shape} of {own.levels} levels, the data has {transform.raw_shape} "
+            f"of {transform.levels}; allowed: data like the run's, see --size and --channels"
+        )
+    return None, transform, []
+
+
+def _sampled(args: Namespace, console: Console, plan: sample.Plan, out: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """Raw samples of the run and their manifest; samples.npz and grid.png are written."""
+    index = torch.arange(args.n)
+    x0, measured = sample.made(args, console, plan, index)
+    sample.write(args, plan, x0, index, out)
+    return plan.trained.transform.decode(x0), plan.manifest | measured
+
+
+def _provenance(args: Namespace, raw: np.ndarray, there: Reals, features: Features) -> dict[str, Any]:
+    """What the figures depend on beside the model."""
+    said = {**there.said, "moments": args.data} if there.said else evaluate.described(there.reference)
+    return {
+        "samples": {"source": args.samples or args.run, **evaluate.described_samples(raw)},
+        "reference": said,
+        "real": evaluate.described(there.other),
+        "features": dict(features.facts),
+        "seed": args.seed,
+        "bootstrap": args.bootstrap,
+        "interval_coverage": COVERAGE,
+        "forced": args.force,
+    }
+
+
+def _statistics(args: Namespace, console: Console, there: Reals, features: Features) -> dict[str, Any]:
+    """Write the moments of the reference's features."""
+    if there.reference is None:
+        raise ValueError(f"{args.data} holds moments already; allowed: --data DATA with examples")
+    if Path(args.stats_out).suffix != ".safetensors":
+        raise ValueError(f"--stats-out {args.stats_out}; allowed: a name that ends in .safetensors")
+    moments, facts = evaluate.moments_of(there.reference, features)
+    save(Path(args.stats_out), moments, facts)
+    console.say(f"wrote {args.stats_out}: moments of {moments.count} examples, {len(moments.mean)} features")
+    return {"stats": args.stats_out, "count": moments.count, "dimension": len(moments.mean), **facts}
