@@ -14,7 +14,7 @@ to first order, T being the optimal map of the one Gaussian to the other. The va
 by N, is the squared standard error; the reference is taken as given.
 
 **Its bias** is positive and of order 1/N, with a constant of its own for every model, so figures of different N cannot
-be compared. `extrapolated` takes it off.
+be compared. `extrapolated` takes it off; what is left is that of the reference, of order 1/M for its M examples.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     k(x, y) = (x·y/D + 1)³
     MMD² = mean of k(x, x′) over x ≠ x′ + mean of k(y, y′) over y ≠ y′ − 2 mean of k(x, y)
 
-(Gretton et al. 2012, eq. 3). It is unbiased for any number of examples, so it may be negative. Its standard error is that
-of the jackknife over blocks: both sets are dealt at random into 20, and the figure is found again without each. Sums of
-k between blocks are all that takes. Between equal laws, where MMD² varies as 1/N and not as N^{-½}, the jackknife has up to
-√2 times the truth.
+(Gretton et al. 2012, eq. 3). It is unbiased for any number of examples, so it may be negative. Its standard error is
+that of the jackknife over blocks: both sets are dealt at random into 20, and the figure is found again without each.
+Sums of k between blocks are all that takes. Between equal laws, where MMD² varies as 1/N and not as N^{-½}, the
+jackknife has up to √2 times the truth.
 """
 
 from __future__ import annotations

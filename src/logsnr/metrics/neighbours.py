@@ -11,7 +11,7 @@ are taken again by differences: equal examples are at exactly 0, and all others 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,9 +64,16 @@ class Neighbourhoods:
     @classmethod
     def of(cls, reals: np.ndarray, k: int = 5) -> Neighbourhoods:
         """The balls of `reals` (N, D). ValueError unless N > k."""
-        if len(reals) <= k:
-            raise ValueError(f"{len(reals)} real examples for k = {k} neighbours; allowed: more than k")
-        return cls(reals, nearest(reals, reals, k + 1)[:, k], k)
+        return cls.nested(reals, (k,))[0]
+
+    @classmethod
+    def nested(cls, reals: np.ndarray, ks: Sequence[int]) -> list[Neighbourhoods]:
+        """The balls of each of several k, from one table of distances. ValueError unless N > k."""
+        most = max(ks)
+        if len(reals) <= most:
+            raise ValueError(f"{len(reals)} real examples for k = {most} neighbours; allowed: more than k")
+        near = nearest(reals, reals, most + 1)
+        return [cls(reals, near[:, k], k) for k in ks]
 
     def hits(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """In how many balls each of the samples (M, D) is, (M,), and whether each ball has one, (N,)."""

@@ -22,12 +22,11 @@ MOST = 10_000
 
 
 def prdc(compared: Comparison) -> Measurement:
-    """The four figures of the features. ValueError for sets of five or fewer."""
+    """The four figures of the features. ValueError for five real examples or three samples, and fewer."""
     x, y = (each.at_most(MOST, compared.seed).features for each in (compared.samples, compared.real))
     if len(x) <= K_PRECISION:
         raise ValueError(f"prdc of {len(x)} samples; allowed: more than {K_PRECISION}")
-    wide = Neighbourhoods.of(y, K_DENSITY)
-    close = Neighbourhoods.of(y, K_PRECISION)
+    close, wide = Neighbourhoods.nested(y, (K_PRECISION, K_DENSITY))
     balls, reached = wide.hits(x)
     precise = close.hits(x)[0] > 0
     recalled = Neighbourhoods.of(x, K_PRECISION).hits(y)[0] > 0
