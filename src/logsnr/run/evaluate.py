@@ -8,6 +8,7 @@ with `train` as reference, `real` is what a perfect model would get; with `test`
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -44,8 +45,11 @@ class Reals:
 
     @property
     def transform(self) -> Transform | None:
-        """Of the data, if there is any."""
-        return self.reference.transform if self.reference else None
+        """Of the data, or of that which the moments are of; None for a file that does not say."""
+        if self.reference is None:
+            said = (self.said or {}).get("transform")
+            return None if said is None else Transform.from_dict(json.loads(said))
+        return self.reference.transform
 
     @property
     def count(self) -> int:
@@ -216,5 +220,6 @@ def moments_of(data: Dataset, features: Features) -> tuple[Moments, dict[str, st
             yield extract(features, data.raw(rows.numpy()))
 
     facts = {f"features.{key}": str(features.facts.get(key)) for key in ("name", "sha256", "resize")}
-    facts |= {"data": data.source, "split": data.split, "fingerprint": data.fingerprint, "count": str(len(data))}
+    facts |= {"transform": json.dumps(data.transform.to_dict()), "data": data.source}
+    facts |= {"split": data.split, "fingerprint": data.fingerprint, "count": str(len(data))}
     return Moments.over(chunks()), facts

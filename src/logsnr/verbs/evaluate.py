@@ -119,7 +119,7 @@ def _given(args: Namespace, plan: sample.Plan | None, there: Reals) -> tuple[np.
     own = None if plan is None else plan.trained.transform
     transform = there.transform or own
     if transform is None:
-        raise ValueError(f"{args.data} holds moments alone; allowed: RUN, or --samples FILE")
+        raise ValueError(f"{args.data} does not say what data its moments are of; allowed: RUN, or --samples FILE")
     if own is not None and (own.raw_shape, own.levels) != (transform.raw_shape, transform.levels):
         raise ValueError(
             f"the run makes examples {own.raw_shape} of {own.levels} levels, the data has {transform.raw_shape} "
@@ -160,4 +160,4 @@ def _statistics(args: Namespace, console: Console, there: Reals, features: Featu
     moments, facts = evaluate.moments_of(there.reference, features)
     save(Path(args.stats_out), moments, facts)
     console.say(f"wrote {args.stats_out}: moments of {moments.count} examples, {len(moments.mean)} features")
-    return {"stats": args.stats_out, "count": moments.count, "dimension": len(moments.mean), **facts}
+    return {**facts, "stats": args.stats_out, "count": moments.count, "dimension": len(moments.mean)}
