@@ -181,7 +181,9 @@ def _evaluate(parser: Parser) -> None:
     parser.add_argument("--bootstrap", type=int, default=200, metavar="B", help="resampled sets an interval; 0: none")
     parser.add_argument("--force", action="store_true", help="figures of fewer examples than they need, too")
     parser.add_argument("--stats-out", metavar="FILE", help="write moments of the reference (.safetensors), and stop")
-    parser.add_argument("--out", metavar="DIR", help="where metrics.json and samples go (RUN/evaluation)")
+    parser.add_argument(
+        "--out", metavar="DIR", help="where metrics.json and samples go (RUN/evaluation; given samples: nowhere)"
+    )
     _sampling(parser)
     parser.set_defaults(index=None, trajectory=False, float=False)
     _machine(parser)

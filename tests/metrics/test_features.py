@@ -206,6 +206,8 @@ def test_inception_is_fetched_once_checked_and_cached(
     monkeypatch.setitem(inception.__globals__, "WEIGHTS", remote)
     features = FEATURES["inception"](wish(tmp_path, images))
     assert features.facts["published_weights"] is True
+    assert features.facts["as_published"] is True
+    assert FEATURES["inception"](wish(tmp_path, images, size=(9, 9))).facts["as_published"] is False
     assert features.facts["sha256"] == remote.sha256
     assert [path.name for path in cache.iterdir()] == ["net.pt"]
     (folder / "net.pt").unlink()

@@ -103,10 +103,12 @@ def test_few_examples_are_refused_unless_forced() -> None:
             METRICS["fd"](comparison(*pair))
         facts = METRICS["fd"](comparison(*pair, force=True)).facts
         assert facts["comparable"] is False
+    with pytest.raises(ValueError, match="fd of 4097 features; allowed: up to 4096"):
+        METRICS["fd"](comparison(np.zeros((2, 4097)), np.zeros((2, 4097)), force=True))
     facts = METRICS["fd"](comparison(x, x)).facts
     assert (facts["samples"], facts["reference_samples"], facts["comparable"]) == (2048, 2048, True)
     assert "upwards" in facts["bias"]
-    assert "2048" in facts["bias"]
+    assert "at 2048 samples" in facts["note"]
 
 
 def test_moments_stand_for_the_reference() -> None:

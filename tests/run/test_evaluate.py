@@ -63,6 +63,8 @@ def test_a_run_is_measured_and_the_record_says_of_what(logsnr: Verb, digits_run:
     assert {"device", "precision", "threads", "torch", "seconds"} <= result.keys()
     assert result["metrics"]["fd"]["samples"] == 60
     assert result["metrics"]["fd"]["comparable"] is False
+    assert any("compare equal numbers" in note for note in result["notes"])
+    assert any("not comparable with published" in note for note in result["notes"])
     # the samples are those of `sample`, kept beside the figures
     assert logsnr("sample", digits_run, "--out", tmp_path / "b", *words, "--quiet")[0] == 0
     images = [np.load(tmp_path / name / "samples.npz")["images"] for name in "ab"]

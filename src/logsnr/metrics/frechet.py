@@ -27,7 +27,9 @@ from logsnr.metrics.moments import Moments
 
 FEWEST = 2048
 FEW = 10_000
-SIZES = 15
+MOST_FEATURES = 4096
+"""A covariance of more costs gigabytes and hours; the pixels of large images are no features for it."""
+SIZES = 10
 MOST_FEATURES_RESAMPLED = 256
 """Resampling costs N D² + D³ a set: beyond this the interval is left to the standard error."""
 
@@ -72,8 +74,10 @@ class Target:
 
 
 def fd(compared: Comparison) -> Measurement:
-    """d² of the features, and d² at N = ∞. ValueError for moments of other features."""
+    """d² of the features, and d² at N = ∞. ValueError for moments of other features, or more than 4,096."""
     samples, width = compared.samples.features, compared.samples.features.shape[1]
+    if width > MOST_FEATURES:
+        raise ValueError(f"fd of {width} features; allowed: up to {MOST_FEATURES}, see --features")
     given = compared.statistics or Moments.over(blocks(compared.real.features, width))
     if len(given.mean) != width:
         raise ValueError(f"moments of {len(given.mean)} features for samples of {width}; allowed: the same features")
@@ -84,9 +88,11 @@ def fd(compared: Comparison) -> Measurement:
         "samples": len(samples),
         "reference_samples": given.count,
         "features": width,
-        "bias": f"upwards, of order 1/N; N = {len(samples)}" + (", below 10,000" if len(samples) < FEW else ""),
+        "bias": f"upwards, of order 1/N; N = {len(samples)}",
         "comparable": min(len(samples), given.count) >= FEWEST,
     }
+    if len(samples) < FEW:
+        facts["note"] = f"fd is biased upwards, by much at {len(samples)} samples: compare equal numbers only"
     figures = {"fd": Figure(distance, error, _interval(samples, target, distance, compared))}
     figures["fd_infinity"] = extrapolated(samples, target, error, compared.seed)
     return Measurement(figures, facts)

@@ -52,6 +52,12 @@ class Reals:
         return self.reference.transform
 
     @property
+    def splits(self) -> list[Dataset]:
+        """Each split that is read, once."""
+        parts = (self.reference, self.other, self.train, self.heldout)
+        return list({id(data): data for data in parts if data is not None}.values())
+
+    @property
     def count(self) -> int:
         """Examples of the reference."""
         return self.statistics.count if self.statistics else len(self.reference or ())
@@ -122,27 +128,28 @@ class Asked:
                 metric.check(samples, reference, force=self.force)
 
 
-def evaluate(
+def gathered(
     asked: Asked,
     features: Features,
     samples: np.ndarray,
     transform: Transform,
     there: Reals,
     *,
-    advance: Callable[[int], None] = lambda metrics: None,
-) -> dict[str, Any]:
-    """Every figure of the raw samples (N, *raw_shape) with its error, beside that of real examples, as plain values."""
+    advance: Callable[[int], None] = lambda examples: None,
+) -> tuple[Comparison, Comparison | None]:
+    """The raw samples (N, *raw_shape) beside the real examples, in features; and real ones beside them, for scale."""
     known: dict[int, Examples] = {}
 
     def examples(data: Dataset | None) -> Examples | None:
         if data is not None and id(data) not in known:
-            raw = data.raw(range(len(data)))
-            known[id(data)] = Examples(transform.encode(raw).numpy(), extract(features, raw))
+            known[id(data)] = as_examples(data.raw(range(len(data))))
         return None if data is None else known[id(data)]
 
-    ours = Examples(transform.encode(samples).numpy(), extract(features, samples))
+    def as_examples(raw: np.ndarray) -> Examples:
+        return Examples(transform.encode(raw).numpy(), extract(features, raw, advance))
+
     compared = Comparison(
-        ours,
+        as_examples(samples),
         examples(there.reference),
         *(examples(there.train), examples(there.heldout)),
         statistics=there.statistics,
@@ -151,18 +158,29 @@ def evaluate(
         force=asked.force,
     )
     other = examples(there.other)
-    scale = None if other is None else replace(compared.instead(other.at_most(len(ours), asked.seed)), bootstrap=0)
+    if other is None:
+        return compared, None
+    return compared, replace(compared.instead(other.at_most(len(samples), asked.seed)), bootstrap=0)
+
+
+def measured(
+    asked: Asked,
+    compared: Comparison,
+    scale: Comparison | None,
+    advance: Callable[[int], None] = lambda metrics: None,
+) -> dict[str, Any]:
+    """Every figure with its error, beside that of `scale`, as plain values; and why some are not there."""
     found: dict[str, Any] = {"metrics": {}, "not_computed": {}}
     for name in asked.metrics:
         started = time.monotonic()
         try:
-            measured = lookup(METRICS, name, "metric")(compared)
+            measurement = lookup(METRICS, name, "metric")(compared)
         except ValueError as error:
             if not asked.tolerant:
                 raise
             found["not_computed"][name] = str(error)
         else:
-            record = _record(measured, _scale(name, scale))
+            record = _record(measurement, _scale(name, scale))
             found["metrics"][name] = record | {"seconds": time.monotonic() - started}
         advance(1)
     return found
@@ -178,11 +196,11 @@ def _scale(name: str, scale: Comparison | None) -> Measurement | None:
         return None
 
 
-def _record(measured: Measurement, real: Measurement | None) -> dict[str, Any]:
-    figures = {name: asdict(figure) for name, figure in measured.figures.items()}
+def _record(measurement: Measurement, real: Measurement | None) -> dict[str, Any]:
+    figures = {name: asdict(figure) for name, figure in measurement.figures.items()}
     for name, figure in figures.items():
         figure["real"] = None if real is None else real.figures[name].value
-    facts = {**measured.facts, "real_samples": None if real is None else real.facts.get("samples")}
+    facts = {**measurement.facts, "real_samples": None if real is None else real.facts.get("samples")}
     return {"figures": figures, **facts}
 
 
@@ -202,14 +220,16 @@ def described_samples(samples: np.ndarray) -> dict[str, Any]:
     return {"count": len(samples), "dtype": str(samples.dtype), "range": span, "sha256": digest}
 
 
-def notes(samples: np.ndarray, there: Reals) -> list[str]:
-    """What a reader of the figures should know: a range that is not the data's."""
-    if there.reference is None or there.reference.levels is None:
-        return []
-    low, high = there.reference.summary()["range"]
-    if samples.max() - samples.min() < (high - low) / 2:
-        return [f"samples are from {samples.min()} to {samples.max()}, the data from {low} to {high}"]
-    return []
+def notes(samples: np.ndarray, there: Reals, features: Features, metrics: dict[str, Any]) -> list[str]:
+    """What a reader of the figures should know: what makes them incomparable, or a range that is not the data's."""
+    found = [record["note"] for record in metrics.values() if "note" in record]
+    if "fd" in metrics and not features.facts.get("as_published"):
+        found.append(f"fd of features {features.facts['name']} is not comparable with published figures (FID)")
+    if there.reference is not None and there.reference.levels is not None:
+        low, high = there.reference.summary()["range"]
+        if samples.max() - samples.min() < (high - low) / 2:
+            found.append(f"samples are from {samples.min()} to {samples.max()}, the data from {low} to {high}")
+    return found
 
 
 def moments_of(data: Dataset, features: Features) -> tuple[Moments, dict[str, str]]:
@@ -220,6 +240,6 @@ def moments_of(data: Dataset, features: Features) -> tuple[Moments, dict[str, st
             yield extract(features, data.raw(rows.numpy()))
 
     facts = {f"features.{key}": str(features.facts.get(key)) for key in ("name", "sha256", "resize")}
-    facts |= {"transform": json.dumps(data.transform.to_dict()), "data": data.source}
-    facts |= {"split": data.split, "fingerprint": data.fingerprint, "count": str(len(data))}
+    facts |= {"transform": json.dumps(data.transform.to_dict()), "data": data.source, "split": data.split}
+    facts |= {"fingerprint": data.fingerprint, "count": str(len(data))}
     return Moments.over(chunks()), facts

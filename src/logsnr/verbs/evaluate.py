@@ -36,29 +36,42 @@ def run(args: Namespace) -> dict[str, Any]:
     here = plan.trained.machine if plan else machine(MachineConfig(**machine_options(args)))
     there = _reals(args, plan)
     raw, transform, notes = _given(args, plan, there)
+    if not args.stats_out:
+        asked.check(args.n if raw is None else len(raw), there.count)  # now, not after an hour of samples
     file = None if args.feature_file is None else Path(args.feature_file)
     wish = Wish(transform, file=file, size=args.feature_size, device=here.device)
     features = evaluate.features_of(args.features, wish, there)
     if args.stats_out:
         return _statistics(args, console, there, features)
-    asked.check(args.n if raw is None else len(raw), there.count)
-    out = Path(args.out) if args.out else plan.folder / "evaluation" if plan else Path(args.samples).parent
-    out.mkdir(parents=True, exist_ok=True)
+    out = Path(args.out) if args.out else plan.folder / "evaluation" if plan else None
     manifest: dict[str, Any] = {}
-    if raw is None and plan is not None:
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    if raw is None:
+        assert plan is not None
+        assert out is not None
         raw, manifest = _sampled(args, console, plan, out)
-    assert raw is not None
-    with console.progress(len(asked.metrics), "metrics") as progress:
-        found = evaluate.evaluate(asked, features, raw, transform, there, advance=progress.advance)
+    found = _measured(console, asked, features, raw, transform, there)
     result = {key: manifest.get(key) for key in KEPT} | found | _provenance(args, raw, there, features)
-    result |= {"notes": notes + evaluate.notes(raw, there), "manifest": manifest, **here.record()}
-    result["seconds"] = time.monotonic() - started
-    with whole(out / "metrics.json") as fresh:
-        fresh.write_text(json_text(result))
+    notes += evaluate.notes(raw, there, features, found["metrics"])
+    result |= {"notes": notes, "manifest": manifest, **here.record(), "seconds": time.monotonic() - started}
     for line in table(result):
         console.say(line)
-    console.say(f"wrote {out / 'metrics.json'} in {result['seconds']:.1f} s")
+    if out is not None:
+        with whole(out / "metrics.json") as fresh:
+            fresh.write_text(json_text(result))
+        console.say(f"wrote {out / 'metrics.json'} in {result['seconds']:.1f} s")
     return result
+
+
+def _measured(
+    console: Console, asked: Asked, features: Features, raw: np.ndarray, transform: Transform, there: Reals
+) -> dict[str, Any]:
+    """The figures, with a bar for features and one for metrics."""
+    with console.progress(len(raw) + sum(map(len, there.splits)), "features of examples") as progress:
+        sets = evaluate.gathered(asked, features, raw, transform, there, advance=progress.advance)
+    with console.progress(len(asked.metrics), "metrics") as progress:
+        return evaluate.measured(asked, *sets, progress.advance)
 
 
 def table(result: dict[str, Any]) -> list[str]:
@@ -66,6 +79,8 @@ def table(result: dict[str, Any]) -> list[str]:
     reference, features = result["reference"], result["features"]
     count, split = result["samples"]["count"], reference["split"]
     lines = [f"{count} samples against {reference['count']} of split {split!r}, features {features['name']}"]
+    if features.get("heldout_accuracy") is not None:
+        lines[0] += f" (held-out accuracy {features['heldout_accuracy']:.3f})"
     lines.append(f"{'':>20} {'samples':>11} {'± s.e.':>9} {'90 % interval':>24} {'real':>11}")
     for record in result["metrics"].values():
         for name, figure in record["figures"].items():

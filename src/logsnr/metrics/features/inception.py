@@ -26,4 +26,5 @@ def inception(wish: Wish) -> Features:
     published = features.facts["sha256"] == WEIGHTS.sha256
     inside = "inside the file, bilinear, to 299x299" if published else "inside the file, if at all"
     facts = {**features.facts, "resize": features.facts["resize"] or inside, "published_weights": published}
+    facts["as_published"] = published and wish.size is None
     return Features(features.of, facts)
