@@ -33,6 +33,13 @@ def test_identical_sets_are_at_zero(dims: int) -> None:
     assert 0 <= frechet_distance(x, x[::-1]) < 1e-6
 
 
+def test_directions_that_the_data_has_not_got_add_nothing() -> None:
+    """One direction of 300: d² of x and 2x is |mean|² + variance, without the roots of 299 rounding errors."""
+    x = np.outer(50 * RNG.normal(size=400) + 30, RNG.normal(size=300))
+    expected = (x.mean(0) ** 2).sum() + x.var(0, ddof=1).sum()
+    assert frechet_distance(x, 2 * x) == pytest.approx(expected, rel=1e-9)
+
+
 def test_streamed_moments_are_those_of_the_whole() -> None:
     """In uneven chunks and in the parts of two processes; a mean far from 0 loses no digits."""
     x = RNG.normal(size=(1001, 6)) @ RNG.normal(size=(6, 6)) + 1e4

@@ -49,13 +49,13 @@ def test_kernel_distance_is_unbiased_and_its_error_honest(shift: float) -> None:
 
 
 def test_kernel_distance_does_not_depend_on_the_order_of_the_data() -> None:
-    """Sorted by class or not: the blocks are dealt, and the value is that of all pairs."""
-    x, y = np.sort(RNG.normal(size=(200, 1)), axis=0), np.sort(RNG.normal(size=(200, 1)), axis=0)
+    """Sorted by class or not: blocks are dealt, and the value is that of all pairs."""
+    x, y = np.sort(RNG.normal(size=(200, 1)), axis=0), RNG.normal(size=(200, 1))
     figure = only("kd", comparison(x, y))
     assert figure.value == pytest.approx(kernel_distance(x.astype(np.float32), y.astype(np.float32)), rel=1e-6)
+    errors = [only("kd", comparison(RNG.permutation(x), y)).standard_error for _ in range(10)]
     assert figure.standard_error is not None
-    shuffled = only("kd", comparison(RNG.permutation(x), RNG.permutation(y)))
-    assert figure.standard_error == pytest.approx(shuffled.standard_error, rel=0.8)
+    assert figure.standard_error < 2 * float(np.median(np.array(errors)))
 
 
 def test_wasserstein_on_the_line_is_exact_for_sets_of_any_sizes() -> None:
