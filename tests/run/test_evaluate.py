@@ -156,8 +156,9 @@ def test_moments_of_a_run_s_data_are_its_reference(logsnr: Verb, digits_run: Pat
         (("--bootstrap", "5"), "--bootstrap 5; allowed: 0, or at least 20"),
         (("--data", "toy:ring"), "the run makes examples (8, 8) of 17 levels, the data has (2,) of None"),
         (("--features", "script"), "--features script needs a module"),
+        (("--steps", "0"), "--steps 0; allowed: at least 1"),
         (("--samples", "x.npz"), "allowed: one of them"),
-        (("--n", "1"), "--n 1; allowed: at least 2"),
+        (("--metrics", "prdc", "--n", "1"), "prdc of 1 samples; allowed: at least 2, or --force"),
     ],
 )
 def test_refusals_are_one_line_before_any_sampling(

@@ -32,10 +32,10 @@ def run(args: Namespace) -> dict[str, Any]:
     """Measure, print the table, write metrics.json; or write the reference's moments."""
     console, started = Console(args), time.monotonic()
     asked = _asked(args)
-    plan = sample.planned(args, 0, args.n) if args.run else None
-    here = plan.trained.machine if plan else machine(MachineConfig(**machine_options(args)))
-    there = _reals(args, plan)
-    raw, transform, notes = _given(args, plan, there)
+    sampling = sample.planned(args, 0, args.n) if args.run else None
+    here = sampling.trained.machine if sampling else machine(MachineConfig(**machine_options(args)))
+    there = _reals(args, sampling)
+    raw, transform, notes = _given(args, sampling, there)
     if not args.stats_out:
         asked.check(args.n if raw is None else len(raw), there.count)  # now, not after an hour of samples
     file = None if args.feature_file is None else Path(args.feature_file)
@@ -43,14 +43,14 @@ def run(args: Namespace) -> dict[str, Any]:
     features = evaluate.features_of(args.features, wish, there)
     if args.stats_out:
         return _statistics(args, console, there, features)
-    out = Path(args.out) if args.out else plan.folder / "evaluation" if plan else None
+    out = Path(args.out) if args.out else sampling.trained.run_dir / "evaluation" if sampling else None
     manifest: dict[str, Any] = {}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     if raw is None:
-        assert plan is not None
+        assert sampling is not None
         assert out is not None
-        raw, manifest = _sampled(args, console, plan, out)
+        raw, manifest = _sampled(args, console, sampling, out)
     found = _measured(console, asked, features, raw, transform, there)
     result = {key: manifest.get(key) for key in KEPT} | found | _provenance(args, raw, there, features)
     notes += evaluate.notes(raw, there, features, found["metrics"])
@@ -98,10 +98,7 @@ def table(result: dict[str, Any]) -> list[str]:
 
 def _asked(args: Namespace) -> Asked:
     """What to measure. ValueError for flags that make no sense."""
-    if args.n < 2:
-        raise ValueError(f"--n {args.n}; allowed: at least 2")
-    if not 0 <= args.seed < 2**63:
-        raise ValueError(f"--seed {args.seed}; allowed: 0 to 2**63 - 1")
+    sample.asked(args)
     if args.bootstrap and args.bootstrap < FEWEST:
         raise ValueError(f"--bootstrap {args.bootstrap}; allowed: 0, or at least {FEWEST}")
     if args.run and args.samples:
@@ -117,21 +114,23 @@ def _asked(args: Namespace) -> Asked:
     return Asked(tuple(args.metrics or METRICS), args.seed, args.bootstrap, force=args.force, tolerant=tolerant)
 
 
-def _reals(args: Namespace, plan: sample.Plan | None) -> Reals:
+def _reals(args: Namespace, sampling: sample.Sampling | None) -> Reals:
     """The real examples, read as the run read its own unless the flags say otherwise."""
     size, channels, source = args.size, args.channels, args.data
-    if plan is not None:
-        own = plan.trained.config.data
+    if sampling is not None:
+        own = sampling.trained.config.data
         size, channels, source = size or own.size, channels or own.channels, source or own.source
     single = size[0] if size and len(size) == 1 else size
     return evaluate.reals(source, args.split, size=single, channels=channels or "auto")
 
 
-def _given(args: Namespace, plan: sample.Plan | None, there: Reals) -> tuple[np.ndarray | None, Transform, list[str]]:
+def _given(
+    args: Namespace, sampling: sample.Sampling | None, there: Reals
+) -> tuple[np.ndarray | None, Transform, list[str]]:
     """The samples that are given, None if they will be made; the transform of all, and notes."""
     if args.samples:
         return evaluate.given_samples(args.samples, there.transform)
-    own = None if plan is None else plan.trained.transform
+    own = None if sampling is None else sampling.trained.transform
     transform = there.transform or own
     if transform is None:
         raise ValueError(f"{args.data} does not say what data its moments are of; allowed: RUN, or --samples FILE")
@@ -143,12 +142,14 @@ def _given(args: Namespace, plan: sample.Plan | None, there: Reals) -> tuple[np.
     return None, transform, []
 
 
-def _sampled(args: Namespace, console: Console, plan: sample.Plan, out: Path) -> tuple[np.ndarray, dict[str, Any]]:
+def _sampled(
+    args: Namespace, console: Console, sampling: sample.Sampling, out: Path
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Raw samples of the run and their manifest; samples.npz and grid.png are written."""
     index = torch.arange(args.n)
-    x0, measured = sample.made(args, console, plan, index)
-    sample.write(args, plan, x0, index, out)
-    return plan.trained.transform.decode(x0), plan.manifest | measured
+    x0, measured = sample.made(args, console, sampling, index)
+    sample.write(args, sampling, x0, index, out)
+    return sampling.trained.transform.decode(x0), sampling.manifest | measured
 
 
 def _provenance(args: Namespace, raw: np.ndarray, there: Reals, features: Features) -> dict[str, Any]:

@@ -27,38 +27,37 @@ from logsnr.verbs.layers import machine_options
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What will be made. manifest: everything that the examples depend on. folder: the run's directory."""
+class Sampling:
+    """What will be made. manifest: everything that the examples depend on."""
 
     trained: Trained
     recipe: Recipe
     manifest: dict[str, Any]
-    folder: Path
 
 
 def run(args: Namespace) -> dict[str, Any]:
     """Make the examples and write them, or say what would be made."""
-    console, (first, last) = Console(args), _asked(args)
-    plan = planned(args, first, last)
-    out = Path(args.out) if args.out else plan.folder / ("certificate" if args.certify else "samples")
-    manifest = plan.manifest
+    console, (first, last) = Console(args), asked(args)
+    sampling = planned(args, first, last)
+    out = Path(args.out) if args.out else sampling.trained.run_dir / ("certificate" if args.certify else "samples")
+    manifest = sampling.manifest
     if args.certify:
-        return certify.run(args, plan.trained, plan.recipe, manifest, out)
+        return certify.run(args, sampling.trained, sampling.recipe, manifest, out)
     console.say(f"{last - first} examples, {manifest['sampler']}, {manifest['steps']} steps, to {out}")
     if args.dry_run:
         return manifest
     out.mkdir(parents=True, exist_ok=True)  # now, not when an hour of samples has nowhere to go
     index = torch.arange(first, last)
-    x0, measured = made(args, console, plan, index)
+    x0, measured = made(args, console, sampling, index)
     manifest |= measured
-    write(args, plan, x0, index, out)
+    write(args, sampling, x0, index, out)
     with whole(out / "manifest.json") as fresh:
         fresh.write_text(json_text(manifest))
     console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
     return manifest
 
 
-def planned(args: Namespace, first: int, last: int) -> Plan:
+def planned(args: Namespace, first: int, last: int) -> Sampling:
     """The run, loaded, and how its examples `first` to `last` − 1 will be made. ValueError for bad flags."""
     trained = load(args.run, weights=args.weights, **machine_options(args))
     if args.assignments:
@@ -69,10 +68,10 @@ def planned(args: Namespace, first: int, last: int) -> Plan:
     recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, condition=condition, **options)
     if args.plan:
         recipe = replace(recipe, grid=plan.grid_of(trained, plan.read(Path(args.plan))))
-    return Plan(trained, recipe, _manifest(args, trained, recipe, first, last), trained.run_dir)
+    return Sampling(trained, recipe, _manifest(args, trained, recipe, first, last))
 
 
-def _asked(args: Namespace) -> tuple[int, int]:
+def asked(args: Namespace) -> tuple[int, int]:
     """(I, J) of the examples I to J − 1. ValueError for flags that make no sense."""
     if args.n is not None and args.index is not None:
         raise ValueError(f"--n {args.n} and --index {args.index[0]}:{args.index[1]}; allowed: one of them")
@@ -86,13 +85,15 @@ def _asked(args: Namespace) -> tuple[int, int]:
     return first, last
 
 
-def made(args: Namespace, console: Console, plan: Plan, index: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+def made(
+    args: Namespace, console: Console, sampling: Sampling, index: torch.Tensor
+) -> tuple[torch.Tensor, dict[str, Any]]:
     """x0 of the examples, and what is known of them afterwards: seconds, and the evaluations of an adaptive sampler."""
     started, counts = time.monotonic(), list[int]()
-    with console.progress(len(index) * (len(plan.recipe.grid) - 1), "examples × steps") as progress:
-        x0 = plan.trained.sample_x0(
+    with console.progress(len(index) * (len(sampling.recipe.grid) - 1), "examples × steps") as progress:
+        x0 = sampling.trained.sample_x0(
             index,
-            recipe=plan.recipe,
+            recipe=sampling.recipe,
             batch_size=args.batch_size,
             advance=progress.advance,
             watch=lambda step, rows: counts.append(int(step.evaluations[:rows].sum())),
@@ -102,9 +103,9 @@ def made(args: Namespace, console: Console, plan: Plan, index: torch.Tensor) -> 
     return x0, {"evaluations_per_example": evaluations, "seconds": time.monotonic() - started}
 
 
-def write(args: Namespace, plan: Plan, x0: torch.Tensor, index: torch.Tensor, out: Path) -> None:
+def write(args: Namespace, sampling: Sampling, x0: torch.Tensor, index: torch.Tensor, out: Path) -> None:
     """samples.npz, grid.png and, on request, the trajectory."""
-    trained, recipe = plan.trained, plan.recipe
+    trained, recipe = sampling.trained, sampling.recipe
     images = trained.transform.decode(x0)
     arrays: dict[str, Any] = {
         "images": images,
