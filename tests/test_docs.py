@@ -58,7 +58,7 @@ def test_the_readme_works_line_by_line(tmp_path: Path) -> None:
 
 
 def test_extending_is_true(tmp_path: Path) -> None:
-    """The newcomer's sampler, schedule, target, weight and network, registered and then used through the verbs."""
+    """The newcomer's sampler, schedule, target, weight, network, metric and features, used through the verbs."""
     use = """
 import torch
 from logsnr import Oracle, DDIM, Path, prior, seeded, simulate, vp
@@ -74,6 +74,7 @@ words = ['train', 'ddpm', '--data', 'toy:ring', '--out', 'run', '--steps', '3', 
          '--set', 'label=gamma', '--set', 'sample.sampler={name: euler_in_sigma}', '--set', 'sample.steps=5']
 assert main(words) == 0
 assert main(['sample', 'run', '--n', '4', '--quiet']) == 0
+assert main(['evaluate', 'run', '--n', '12', '--metrics', 'median_gap', '--features', 'squares', '--quiet']) == 0
 """
     run("\n".join([*blocks(ROOT / "docs" / "extending.md", "python"), use]), tmp_path)
 
@@ -130,6 +131,20 @@ def test_conditioning_runs(tmp_path: Path) -> None:
     said = run("\n".join([script, *blocks(document, "python")]), tmp_path)
     assert "(8, 8, 8) ('0', '1'" in said
     assert (tmp_path / "runs" / "in-turn" / "samples.npz").is_file()
+
+
+def test_evaluate_runs(tmp_path: Path) -> None:
+    """Its commands, on a run of a few steps, then its Python block."""
+    document = ROOT / "docs" / "evaluate.md"
+    train = ["train", "ddpm", "--out", "runs/digits", "--steps", "4", "--network", "tiny", "--quiet"]
+    commands = "\n".join(blocks(document, "sh")).replace("--n 500 --steps 20", "--n 60 --steps 3")
+    lines = [train, *([*shlex.split(line)[1:], "--quiet"] for line in commands.splitlines())]
+    assert len(lines) == 6
+    script = f"from logsnr.cli import main\nfor words in {lines!r}:\n    assert main(words) == 0, words"
+    said = run("\n".join([script, *blocks(document, "python")]), tmp_path)
+    assert "60 samples against 1300 of split 'train', features classifier" in said
+    assert (tmp_path / "runs" / "digits.safetensors").is_file()
+    assert (tmp_path / "runs" / "digits" / "evaluation" / "metrics.json").is_file()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

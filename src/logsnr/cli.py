@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from logsnr import __version__
 from logsnr.families import FAMILIES
 from logsnr.records import json_text
+from logsnr.verbs.kinds import index_range, names, size, steps
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,44 +33,6 @@ def fail(message: str, status: int) -> NoReturn:
     """One line on standard error, and out."""
     print(f"logsnr: {message}", file=sys.stderr)
     raise SystemExit(status)
-
-
-def size(text: str) -> tuple[int, ...]:
-    """`N` or `HxW`."""
-    try:
-        sides = tuple(int(side) for side in text.lower().split("x"))
-    except ValueError:
-        sides = ()
-    if len(sides) not in (1, 2) or min(sides) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; allowed: N or HxW, e.g. 32 or 37x53")
-    return sides * 2 if len(sides) == 1 else sides
-
-
-def names(text: str) -> list[str]:
-    """`A,B,…`."""
-    found = [name.strip() for name in text.split(",") if name.strip()]
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: one or more names, A,B")
-    return found
-
-
-def steps(text: str) -> int | str:
-    """A number of steps, or text for the grid: `10,15,20` in equal sections, `ddim25`."""
-    try:
-        return int(text)
-    except ValueError:
-        if not text.removeprefix("ddim").replace(",", "").isdigit():
-            allowed = "a number, counts of equal sections as 10,15,20, or ddim25"
-            raise argparse.ArgumentTypeError(f"{text!r} is no number of steps; allowed: {allowed}") from None
-        return text
-
-
-def index_range(text: str) -> tuple[int, int]:
-    """`I:J`, the examples I … J − 1."""
-    first, colon, last = text.partition(":")
-    if not (colon and first.isdigit() and last.isdigit() and int(first) < int(last)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a range; allowed: I:J with 0 <= I < J, e.g. 5:8")
-    return int(first), int(last)
 
 
 def _common(parser: Parser) -> None:
@@ -131,12 +94,7 @@ def _train(parser: Parser) -> None:
     _common(parser)
 
 
-def _sample(parser: Parser) -> None:
-    parser.add_argument("run", metavar="RUN", help="run directory or checkpoint")
-    parser.add_argument("--out", metavar="DIR", help="where grid.png, samples.npz and manifest.json go (RUN/samples)")
-    parser.add_argument("--n", type=int, metavar="N", help="how many (64)")
-    parser.add_argument("--index", type=index_range, metavar="I:J", help="examples I to J − 1 instead of 0 to N − 1")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="example i is a function of (seed, i)")
+def _sampling(parser: Parser) -> None:
     parser.add_argument("--sampler", metavar="NAME", help="auto, ddim, ancestral, heun, multistep, … as by itself")
     parser.add_argument("--steps", type=steps, metavar="N|N,N|ddimN", help="steps of the grid; N,N in equal sections")
     parser.add_argument("--eta", type=float, metavar="E", help="ddim: 0 deterministic to 1 ancestral")
@@ -150,11 +108,47 @@ def _sample(parser: Parser) -> None:
     parser.add_argument("--condition-from", metavar="FILE", help=".npz of vectors, conditions: row i for example i")
     parser.add_argument("--weights", default="ema", metavar="ema|raw", help="which weights")
     parser.add_argument("--batch-size", type=int, metavar="N", help="examples held at once; never changes a result")
+
+
+def _sample(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run directory or checkpoint")
+    parser.add_argument("--out", metavar="DIR", help="where grid.png, samples.npz and manifest.json go (RUN/samples)")
+    parser.add_argument("--n", type=int, metavar="N", help="how many (64)")
+    parser.add_argument("--index", type=index_range, metavar="I:J", help="examples I to J − 1 instead of 0 to N − 1")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="example i is a function of (seed, i)")
+    _sampling(parser)
     parser.add_argument("--certify", action="store_true",
                         help="see that all deterministic samplers meet at one x0, with measured orders")  # fmt: skip
     parser.add_argument("--trajectory", action="store_true", help="write trajectory.png and .gif of x_t and x̂0")
     parser.add_argument("--float", action="store_true", help="keep the float32 examples in model units too, as x")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done")
+    _machine(parser)
+    _common(parser)
+
+
+def _evaluate(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", nargs="?", help="run directory or checkpoint; none with --samples")
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", metavar="DATA", help="real examples (the run's), or moments from --stats-out")
+    data.add_argument("--split", default="train", metavar="NAME", help="the reference (train, as the field has it)")
+    data.add_argument("--size", type=size, metavar="N|HxW", help="resize and centre-crop images, as in training")
+    data.add_argument("--channels", type=int, metavar="C", help="convert images to 1, 3 or 4 channels")
+    data.add_argument("--samples", metavar="FILE|DIR", help="given samples, of any kind of DATA, instead of RUN's")
+    what = "fd, kd, prdc, sliced_wasserstein, spectral, channel_moments, memorisation, c2st (all that can be had)"
+    parser.add_argument("--metrics", type=names, action="extend", metavar="NAME,…", help=what)
+    parser.add_argument("--features", default="pixels", metavar="NAME", help="pixels, classifier, inception, script")
+    parser.add_argument("--feature-file", metavar="PT", help="TorchScript module of script, or of inception")
+    parser.add_argument("--feature-size", type=size, metavar="N|HxW", help="resize images for it (bicubic)")
+    parser.add_argument("--n", type=int, default=2048, metavar="N", help="how many samples to make (2048)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of samples, subsamples and resampling")
+    parser.add_argument("--bootstrap", type=int, default=200, metavar="B", help="resampled sets an interval; 0: none")
+    parser.add_argument("--force", action="store_true", help="figures of fewer examples than they need, too")
+    parser.add_argument("--stats-out", metavar="FILE", help="write moments of the reference (.safetensors), and stop")
+    parser.add_argument(
+        "--out", metavar="DIR", help="where metrics.json and samples go (RUN/evaluation; given samples: nowhere)"
+    )
+    _sampling(parser)
+    parser.set_defaults(index=None, trajectory=False, float=False)
     _machine(parser)
     _common(parser)
 
@@ -246,6 +240,7 @@ def _doctor(parser: Parser) -> None:
 VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "train": ("train a recipe on data, or go on training", _train),
     "sample": ("make examples with a trained run", _sample),
+    "evaluate": ("measure samples against real examples", _evaluate),
     "edit": ("encode data to latents, reconstruct it, or interpolate between examples", _edit),
     "audit": ("the likelihood of every example of a split, every term with its standard error", _audit),
     "fit-schedule": ("the schedule of a trained run whose bound has the least variance", _fit_schedule),

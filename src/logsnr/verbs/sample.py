@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,39 @@ from logsnr.verbs.console import Console
 from logsnr.verbs.layers import machine_options
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """What will be made. manifest: everything that the examples depend on."""
+
+    trained: Trained
+    recipe: Recipe
+    manifest: dict[str, Any]
+
+
 def run(args: Namespace) -> dict[str, Any]:
     """Make the examples and write them, or say what would be made."""
-    console, (first, last) = Console(args), _asked(args)
+    console, (first, last) = Console(args), asked(args)
+    sampling = planned(args, first, last)
+    out = Path(args.out) if args.out else sampling.trained.run_dir / ("certificate" if args.certify else "samples")
+    manifest = sampling.manifest
+    if args.certify:
+        return certify.run(args, sampling.trained, sampling.recipe, manifest, out)
+    console.say(f"{last - first} examples, {manifest['sampler']}, {manifest['steps']} steps, to {out}")
+    if args.dry_run:
+        return manifest
+    out.mkdir(parents=True, exist_ok=True)  # now, not when an hour of samples has nowhere to go
+    index = torch.arange(first, last)
+    x0, measured = made(args, console, sampling, index)
+    manifest |= measured
+    write(args, sampling, x0, index, out)
+    with whole(out / "manifest.json") as fresh:
+        fresh.write_text(json_text(manifest))
+    console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
+    return manifest
+
+
+def planned(args: Namespace, first: int, last: int) -> Sampling:
+    """The run, loaded, and how its examples `first` to `last` − 1 will be made. ValueError for bad flags."""
     trained = load(args.run, weights=args.weights, **machine_options(args))
     if args.assignments:
         trained = trained.sampled([assignment(text) for text in args.assignments], args.sampler)
@@ -38,25 +68,10 @@ def run(args: Namespace) -> dict[str, Any]:
     recipe = trained.recipe(sampler=args.sampler, steps=args.steps, seed=args.seed, condition=condition, **options)
     if args.plan:
         recipe = replace(recipe, grid=plan.grid_of(trained, plan.read(Path(args.plan))))
-    out = Path(args.out) if args.out else trained.run_dir / ("certificate" if args.certify else "samples")
-    manifest = _manifest(args, trained, recipe, first, last)
-    if args.certify:
-        return certify.run(args, trained, recipe, manifest, out)
-    console.say(f"{last - first} examples, {manifest['sampler']}, {manifest['steps']} steps, to {out}")
-    if args.dry_run:
-        return manifest
-    out.mkdir(parents=True, exist_ok=True)  # now, not when an hour of samples has nowhere to go
-    index = torch.arange(first, last)
-    x0, measured = _made(args, console, trained, recipe, index)
-    manifest |= measured
-    _write(args, trained, recipe, x0, index, out)
-    with whole(out / "manifest.json") as fresh:
-        fresh.write_text(json_text(manifest))
-    console.say(f"wrote {out / 'grid.png'}, samples.npz, manifest.json in {manifest['seconds']:.1f} s")
-    return manifest
+    return Sampling(trained, recipe, _manifest(args, trained, recipe, first, last))
 
 
-def _asked(args: Namespace) -> tuple[int, int]:
+def asked(args: Namespace) -> tuple[int, int]:
     """(I, J) of the examples I to J − 1. ValueError for flags that make no sense."""
     if args.n is not None and args.index is not None:
         raise ValueError(f"--n {args.n} and --index {args.index[0]}:{args.index[1]}; allowed: one of them")
@@ -70,15 +85,15 @@ def _asked(args: Namespace) -> tuple[int, int]:
     return first, last
 
 
-def _made(
-    args: Namespace, console: Console, trained: Trained, recipe: Recipe, index: torch.Tensor
+def made(
+    args: Namespace, console: Console, sampling: Sampling, index: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """x0 of the examples, and what is known of them afterwards: seconds, and the evaluations of an adaptive sampler."""
     started, counts = time.monotonic(), list[int]()
-    with console.progress(len(index) * (len(recipe.grid) - 1), "examples × steps") as progress:
-        x0 = trained.sample_x0(
+    with console.progress(len(index) * (len(sampling.recipe.grid) - 1), "examples × steps") as progress:
+        x0 = sampling.trained.sample_x0(
             index,
-            recipe=recipe,
+            recipe=sampling.recipe,
             batch_size=args.batch_size,
             advance=progress.advance,
             watch=lambda step, rows: counts.append(int(step.evaluations[:rows].sum())),
@@ -88,8 +103,9 @@ def _made(
     return x0, {"evaluations_per_example": evaluations, "seconds": time.monotonic() - started}
 
 
-def _write(args: Namespace, trained: Trained, recipe: Recipe, x0: torch.Tensor, index: torch.Tensor, out: Path) -> None:
+def write(args: Namespace, sampling: Sampling, x0: torch.Tensor, index: torch.Tensor, out: Path) -> None:
     """samples.npz, grid.png and, on request, the trajectory."""
+    trained, recipe = sampling.trained, sampling.recipe
     images = trained.transform.decode(x0)
     arrays: dict[str, Any] = {
         "images": images,
