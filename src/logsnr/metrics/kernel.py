@@ -44,10 +44,8 @@ class _Sums:
 
     def __init__(self, x: list[np.ndarray], y: list[np.ndarray]) -> None:
         self.x, self.y = np.array([len(each) for each in x]), np.array([len(each) for each in y])
-        self.xx, self.yy, self.xy = _kernel_sums(x, x), _kernel_sums(y, y), _kernel_sums(x, y)
-        for sums, sets in ((self.xx, x), (self.yy, y)):
-            own = [(((each**2).sum(1) / each.shape[1] + 1) ** 3).sum() for each in sets]
-            sums[np.diag_indices(len(own))] -= own
+        self.xx, self.yy = _own_sums(x), _own_sums(y)
+        self.xy = np.array([[_kernel_sum(a, b) for b in y] for a in x])
 
     def distance(self, kept: np.ndarray) -> float:
         """MMD² of the blocks `kept`, bool (blocks,)."""
@@ -56,5 +54,16 @@ class _Sums:
         return float(xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m))
 
 
-def _kernel_sums(x: list[np.ndarray], y: list[np.ndarray]) -> np.ndarray:
-    return np.array([[((a @ b.T / a.shape[1] + 1) ** 3).sum() for b in y] for a in x])
+def _own_sums(x: list[np.ndarray]) -> np.ndarray:
+    """Sums of k between the blocks of one set, without that of an example and itself."""
+    sums = np.zeros((len(x), len(x)))
+    for i, a in enumerate(x):
+        for j in range(i):
+            sums[i, j] = sums[j, i] = _kernel_sum(a, x[j])
+        sums[i, i] = _kernel_sum(a, a) - (((a**2).sum(1) / a.shape[1] + 1) ** 3).sum()
+    return sums
+
+
+def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
+    k = a @ b.T / a.shape[1] + 1
+    return float((k * k * k).sum())
