@@ -168,10 +168,12 @@ def triangulation(all_records: Mapping[str, Records], orders: list[Order], units
             float(e.mean()) for name in (order.lower, order.upper) for e in all_records[name].errors.values()
         )
         holds = (abs(mean) if order.kind == "same" else -mean) <= SIGMAS * error + numerics
+        names = all_records[order.lower].name, all_records[order.upper].name
+        lower, upper = (order.lower, order.upper) if names[0] == names[1] else names
         rows.append(
             {
-                "lower": all_records[order.lower].name,
-                "upper": all_records[order.upper].name,
+                "lower": lower,
+                "upper": upper,
                 "kind": order.kind,
                 "reason": order.reason,
                 f"difference_{units.name}": units.per_dim(mean),

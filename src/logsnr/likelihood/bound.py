@@ -11,7 +11,7 @@ uniformly (a mean *without* the factor T is the classic error).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,11 @@ class Bound:
     def name(self) -> str:
         """vlb(S)."""
         return f"vlb({self.steps})"
+
+    @property
+    def settings(self) -> Mapping[str, float | str | None]:
+        """S."""
+        return {"steps": self.steps}
 
     def prior(self, x0: Tensor) -> Tensor:
         """KL(q(x_1|x0) ‖ N(0, prior_std² I)) in nats, (B,) (F5)."""
@@ -108,6 +113,11 @@ class VDMBound:
     def name(self) -> str:
         """vlb(T), or vlb(inf)."""
         return f"vlb({self.objective.steps or 'inf'})"
+
+    @property
+    def settings(self) -> Mapping[str, float | str | None]:
+        """T, None for ∞."""
+        return {"steps": self.objective.steps}
 
     def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Estimate:
         """x0: (B, *) in model units. ∞ and T steps alike: prior, reconstruction by the decoder alone, diffusion."""

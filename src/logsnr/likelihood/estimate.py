@@ -46,6 +46,11 @@ class Estimator(Protocol):
         """What it estimates, as "vlb(1000)" or "ode": estimates of different names are never one column."""
         ...
 
+    @property
+    def settings(self) -> Mapping[str, float | str | None]:
+        """What the estimate depends on beside the model and the draws, by name."""
+        ...
+
     def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Estimate:
         """x0: (B, *) in model units."""
         ...

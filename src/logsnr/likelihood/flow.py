@@ -173,6 +173,17 @@ class FlowLikelihood:
         word = self.dequantisation.replace("_", " ")
         return f"ode({word})" if self.count == 1 else f"ode({word}, {self.count} draws)"
 
+    @property
+    def settings(self) -> Mapping[str, float | str | None]:
+        """Of the dequantisation, where there is one, the divergence and the solver."""
+        found: dict[str, float | str | None] = {
+            "divergence": "probes" if self.probes else "exact",
+            "probes": self.probes,
+            "tolerance": self.flow.tolerance,
+        }
+        noise = {} if self.lattice is None else {"dequantisation": self.dequantisation, "draws": self.count}
+        return found | noise
+
     def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Estimate:
         """x0: (B, *) in model units, on the lattice where there is one. ValueError for values off it."""
         if self.lattice is not None:

@@ -7,6 +7,7 @@ Its mean is minus the bound of the chain (D3), E[w] is p(x0): K of them are the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,11 @@ class Trajectories:
     def name(self) -> str:
         """iwae(K) of the bound it tightens."""
         return f"iwae({self.count}) of vlb({len(self.grid) - 1})"
+
+    @property
+    def settings(self) -> Mapping[str, float | str | None]:
+        """S and K."""
+        return {"steps": len(self.grid) - 1, "draws": self.count}
 
     def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Estimate:
         """x0: (B, *) in model units."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from logsnr.data import Dataset
 from logsnr.likelihood.audit import Records, Units, orders, summary, triangulation
-from logsnr.records import Part
 from logsnr.run.trained import Trained
 from logsnr.train import checkpoint
 
@@ -23,13 +22,16 @@ def units_of(trained: Trained, data: Dataset) -> Units:
 def record(
     trained: Trained,
     data: Dataset,
-    parts: Mapping[str, Part],
+    options: Mapping[str, Mapping[str, Any]],
     found: Mapping[str, Records],
     index: range,
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """The figures and everything they depend on, as plain values. index: the audited examples of `data`."""
+    """The figures and everything they depend on, as plain values.
+
+    options: of the estimators by name. index: the audited examples of `data`.
+    """
     units, transform = units_of(trained, data), trained.transform
     whole_split = len(index) == len(data)
     return {
@@ -56,7 +58,7 @@ def record(
         "dims": units.dims,
         "offset": transform.bits_per_dim_offset if units.discrete else units.offset_nats_per_dim,
         "estimators": {
-            name: summary(records, units) | {"options": _kept(parts[name].options)} for name, records in found.items()
+            name: summary(records, units) | {"options": _kept(options[name])} for name, records in found.items()
         },
         "triangulation": triangulation(found, orders({name: r.name for name, r in found.items()}), units),
         "warnings": warnings(found, units, transform.levels),

@@ -51,9 +51,10 @@ def _audit(args: Namespace, group: Ranks) -> dict[str, Any]:
         return {"run": str(args.run), "data": data.source, "split": data.split, "examples": len(index), "out": str(out)}
     estimators = {name: trained.estimator(part) for name, part in parts.items()}
     found, seconds = _walked(args, console, trained, data, estimators, index, group)
+    options = {name: {**estimators[name].settings, **part.options} for name, part in parts.items()}
     result = {
         "run": str(args.run),
-        **record(trained, data, parts, found, index, seed=args.seed),
+        **record(trained, data, options, found, index, seed=args.seed),
         "seconds": seconds,
     }
     if args.ood:
@@ -155,7 +156,7 @@ def _foreign(
         options = {"seed": args.seed, "repeats": _repeats(args, name), "ranks": group}
         records = trained.records(other, {name: estimator}, advance=progress.advance, **options)[name]
     judged = report.foreign(found[name].examples.numpy(), records.examples.numpy(), args.seed)
-    source = {"source": other.source, "split": other.split, "fingerprint": other.fingerprint}
+    source = {"source": other.source, "split": other.split, "fingerprint": other.fingerprint, "examples": len(other)}
     return {"data": source, "estimator": records.name, **judged}
 
 
