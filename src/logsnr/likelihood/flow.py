@@ -181,8 +181,9 @@ class FlowLikelihood:
             "probes": self.probes,
             "tolerance": self.flow.tolerance,
         }
-        noise = {} if self.lattice is None else {"dequantisation": self.dequantisation, "draws": self.count}
-        return found | noise
+        if self.lattice is not None:
+            found |= {"dequantisation": self.dequantisation, "draws": self.count}
+        return found
 
     def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Estimate:
         """x0: (B, *) in model units, on the lattice where there is one. ValueError for values off it."""
