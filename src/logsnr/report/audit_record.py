@@ -33,7 +33,6 @@ def record(
     options: of the estimators by name. index: the audited examples of `data`.
     """
     units, transform = units_of(trained, data), trained.transform
-    whole_split = len(index) == len(data)
     return {
         "kind": "logsnr-audit-1",
         "checkpoint": trained.source.name,
@@ -52,7 +51,7 @@ def record(
         "conditions": list(trained.conditions.names),
         "examples": len(index),
         "index": [index.start, index.stop],
-        "one_exact_pass": whole_split,
+        "one_exact_pass": len(index) == len(data),
         "seed": seed,
         "unit": units.name,
         "dims": units.dims,
@@ -62,7 +61,7 @@ def record(
         },
         "triangulation": triangulation(found, orders({name: r.name for name, r in found.items()}), units),
         "warnings": warnings(found, units, transform.levels),
-        "comparable": comparable(trained, data, whole_split),
+        "comparable": comparable(trained, data, len(index) == len(data)),
         **trained.machine.record(),
     }
 
