@@ -201,9 +201,20 @@ def orders(names: Mapping[str, str]) -> list[Order]:
             if a.startswith("iwae(") and a.endswith(f"of {b}"):
                 found.append(Order(lower, upper, "must", "a mean of whole weights tightens the bound (Jensen)"))
             if a == "vlb(inf)" and b.startswith("vlb(") and a != b:
-                found.append(Order(lower, upper, "optimal", "steps are a Riemann sum from above (VDM, app. F)"))
+                found.append(
+                    Order(
+                        lower,
+                        upper,
+                        "optimal",
+                        "steps are a Riemann sum from above (VDM, app. F), up to their decoders",
+                    )
+                )
             if a.startswith("ode") and b.startswith("vlb("):
-                found.append(Order(lower, upper, "optimal", "a density lies below a bound on it"))
+                found.append(
+                    Order(
+                        lower, upper, "optimal", "a density lies below a bound on it, up to decoder and dequantisation"
+                    )
+                )
             if a.startswith("ode(") and a.endswith(" draws)") and b == a.split(",")[0] + ")":
                 found.append(Order(lower, upper, "must", "more draws of the dequantisation tighten the bound"))
     return found

@@ -115,7 +115,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     for found in result["estimators"].values():
         made += _block(found, unit)
     for row in result["triangulation"]:
-        otherwise = "VIOLATED" if row["kind"] != "optimal" else "does not hold: the denoiser is not optimal"
+        otherwise = "VIOLATED" if row["kind"] != "optimal" else "does not hold: no exact denoiser, or other decoders"
         pair = f"{row['lower']} {'=' if row['kind'] == 'same' else '<='} {row['upper']}"
         made.append(
             f"{pair}: by {row[f'difference_{unit}']:.4f} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,8 @@ def machine(config: MachineConfig) -> Machine:
     """Resolve "auto" and set the thread count. ValueError for a device or precision that is not there."""
     available = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     name = available[0] if config.device == "auto" else config.device
+    if config.device == "auto" and name == "cuda":  # several processes: each has the device of its place
+        name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
     if name.partition(":")[0] not in available:
         raise ValueError(f"device {config.device!r}; available: auto, {', '.join(available)}")
     device = torch.device(name)

@@ -39,6 +39,7 @@ def run(args: Namespace) -> dict[str, Any]:
 
 
 def _audit(args: Namespace, group: Ranks) -> dict[str, Any]:
+    args.json = args.json and group.first  # several processes, one result
     console, started = Console(args, silent=not group.first), time.monotonic()
     trained = load(args.run, weights=args.weights, **machine_options(args))
     data = examples(trained, args.data, args.split)
@@ -48,6 +49,7 @@ def _audit(args: Namespace, group: Ranks) -> dict[str, Any]:
     parts = asked(args, trained)
     out = Path(args.out) if args.out else trained.run_dir / "audit"
     if args.dry_run:
+        console.say(f"{len(index)} examples of {data.source} {data.split}, {', '.join(parts)}, to {out}")
         return {"run": str(args.run), "data": data.source, "split": data.split, "examples": len(index), "out": str(out)}
     estimators = {name: trained.estimator(part) for name, part in parts.items()}
     found, seconds = _walked(args, console, trained, data, estimators, index, group)
