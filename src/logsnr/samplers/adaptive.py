@@ -54,4 +54,4 @@ class Adaptive(Sampler):
 
     def _in_tolerances(self, error: Tensor, before: Tensor, after: Tensor) -> Tensor:
         allowed = self.atol + self.rtol * before.abs().maximum(after.abs())
-        return (error / allowed).flatten(1).pow(2).mean(1).sqrt().cpu().double()
+        return (error / allowed).reshape(len(error), -1).pow(2).mean(1).sqrt().cpu().double()

@@ -14,10 +14,10 @@ class Fitted(NoiseSchedule):
     """γ(t) through knots (t_j, γ_j), straight between them, from t = 0 to t = 1.
 
     At a uniform time its level has the density 1/γ′, constant between knots: a histogram of levels is its schedule.
-    times, gammas: as many, strictly increasing, times from 0 to 1. ValueError otherwise.
+    times, gammas: as many, strictly increasing, times from 0 to 1; VDM's line unless told. ValueError otherwise.
     """
 
-    def __init__(self, times: Sequence[float], gammas: Sequence[float]) -> None:
+    def __init__(self, times: Sequence[float] = (0.0, 1.0), gammas: Sequence[float] = (-13.3, 5.0)) -> None:
         super().__init__()
         self.times, self.gammas = (torch.as_tensor(list(values), dtype=torch.float64) for values in (times, gammas))
         if len(self.times) != len(self.gammas) or len(self.times) < 2:
