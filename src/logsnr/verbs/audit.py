@@ -48,10 +48,10 @@ def _audit(args: Namespace, group: Ranks) -> dict[str, Any]:
         raise ValueError(f"--index {index.start}:{index.stop} of {len(data)} examples; allowed: up to {len(data)}")
     parts = asked(args, trained)
     out = Path(args.out) if args.out else trained.run_dir / "audit"
+    estimators = {name: trained.estimator(part) for name, part in parts.items()}
     if args.dry_run:
         console.say(f"{len(index)} examples of {data.source} {data.split}, {', '.join(parts)}, to {out}")
         return {"run": str(args.run), "data": data.source, "split": data.split, "examples": len(index), "out": str(out)}
-    estimators = {name: trained.estimator(part) for name, part in parts.items()}
     found, seconds = _walked(args, console, trained, data, estimators, index, group)
     options = {name: {**estimators[name].settings, **part.options} for name, part in parts.items()}
     result = {
@@ -105,6 +105,8 @@ def asked(args: Namespace, trained: Trained) -> dict[str, Part]:
         options[name][key] = _plain(value)
     if "vlb_inf" in options and "times" not in options["vlb_inf"]:
         file = trained.run_dir / schedules.FILE
+        if args.dry_run:  # whatever it would be fitted to
+            return {name: Part(name, chosen) for name, chosen in options.items()}
         if file.is_file():
             knots = schedules.knots_for(trained, file)
         else:

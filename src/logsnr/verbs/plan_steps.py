@@ -22,8 +22,9 @@ REPEATS = 4
 
 def run(args: Namespace) -> dict[str, Any]:
     """Choose on training examples, measure on held-out ones beside the usual grids, write the plan."""
-    if args.examples < 2 or args.candidates < args.budget:
-        raise ValueError(f"--examples {args.examples}, --candidates {args.candidates}; allowed: >= 2, >= --budget")
+    if args.budget < 1 or args.examples < 2 or args.candidates < args.budget:
+        given = f"--budget {args.budget}, --examples {args.examples}, --candidates {args.candidates}"
+        raise ValueError(f"{given}; allowed: >= 1, >= 2, >= --budget")
     console = Console(args)
     trained = load(args.run, weights=args.weights, **machine_options(args))
     train, heldout = examples(trained, args.data, "train"), examples(trained, args.data, args.split)
