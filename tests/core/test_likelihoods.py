@@ -230,6 +230,7 @@ def test_the_variance_of_the_transition_is_a_looser_chain_and_still_its_own_clos
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_uniform_bytes_are_eight_bits_in_continuous_time() -> None:
     """The exact denoiser of independent uniform bytes, at fitted times."""
     lattice, path, count, dims = Lattice(-1.0, 2 / 255, 256), Path(Linear(-13.3, 6), vp), 16_384, 16
