@@ -42,6 +42,20 @@ def test_each_standard_error_is_that_of_its_own_question() -> None:
     assert alone["monte_carlo_standard_error_bits_per_dim"] is None
 
 
+def test_what_was_read_at_pure_noise_stands_in_the_last_bin() -> None:
+    gamma = torch.tensor([[[-2.0], [3.0], [math.inf]]], dtype=torch.float64)
+    nats = torch.tensor([[[1.0], [2.0], [6.0]]], dtype=torch.float64)
+    found = Records("vlb(3)", {"prior": nats[..., 0], "diffusion": nats[..., 0]}, nats[..., 0], gamma, nats, {})
+    drawn = curve(found, Units(1, discrete=False), bins=2)
+    assert drawn["log_snr_edges"] == [2.0, -0.5, -3.0]
+    assert drawn["nats_per_dim"] == pytest.approx([1 / 3, 8 / 3])
+    alone = curve(
+        Records("vlb(2)", found.parts, nats[..., 0], torch.full_like(gamma, math.inf), nats, {}), BITS, bins=2
+    )
+    assert all(map(math.isfinite, alone["log_snr_edges"]))
+    assert sum(alone["bits_per_dim"]) == pytest.approx(BITS.per_dim(3.0))
+
+
 def test_bins_of_the_curve_sum_to_its_part() -> None:
     found = curve(records(torch.rand(3, 20, dtype=torch.float64)), BITS, bins=5)
     whole = summary(records(torch.full((2, 6), 4 * math.log(2), dtype=torch.float64)), BITS)

@@ -13,6 +13,7 @@ from logsnr.draws import Draws
 from logsnr.likelihood import fitted_schedule, vlb_inf
 from logsnr.likelihood.continuous import UNIFORM_SHARE
 from logsnr.oracles import Oracle
+from logsnr.run.fit import variances
 from logsnr.schedules import Cosine, Fitted, of_density
 
 EDGES = torch.tensor([-6.0, -2.0, 0.0, 1.0, 5.0], dtype=torch.float64)
@@ -54,6 +55,42 @@ def test_a_known_integrand_is_fitted_and_no_schedule_has_less_variance() -> None
     assert float(slope.max()) < 11 / UNIFORM_SHARE + 1e-9
     with pytest.raises(ValueError, match="10 draws for 64 bins"):
         fitted_schedule(gamma[:10], nats[:10], -6.0, 5.0)
+
+
+def exponential(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Linear draws of h = e^{γ/2} (1 + √½ n) on [−6, 5]: E h² = 3/2 e^γ."""
+    random = torch.Generator().manual_seed(seed)
+    gamma = -6 + 11 * torch.rand(count, generator=random, dtype=torch.float64)
+    noise = 1 + math.sqrt(0.5) * torch.randn(count, generator=random, dtype=torch.float64)
+    return gamma, 11 * torch.exp(gamma / 2) * noise
+
+
+def second_moment(schedule: Fitted) -> float:
+    """E of the square of one draw of `exponential` under a schedule: ∫ E[h²|γ] γ′ dγ in closed form."""
+    slope = schedule.gammas.diff() / schedule.times.diff()
+    return float((1.5 * schedule.gammas.exp().diff() * slope).sum())
+
+
+@pytest.mark.parametrize("count", [64, 128, 256])
+def test_few_draws_with_empty_bins_are_still_better_than_linear_times(count: int) -> None:
+    linear = second_moment(Fitted([0, 1], [-6, 5]))
+    found = [second_moment(fitted_schedule(*exponential(count, seed), -6.0, 5.0)) for seed in range(40)]
+    assert sum(found) / 40 < 0.6 * linear
+    assert count < 128 or max(found) < linear  # of 64 draws, one a bin, one fit in forty is worse than none
+
+
+def test_the_variance_that_is_reported_is_that_of_other_draws() -> None:
+    mean, path = 2 * (math.exp(2.5) - math.exp(-3)), Path(Linear(-6, 5), vp)
+    promised, kept = [], []
+    for seed in range(200):
+        gamma, nats = exponential(256, seed)
+        said = variances(path, gamma, nats)
+        assert said["own"] == pytest.approx(said["linear"])  # the path's own times are linear
+        promised.append(said["fitted"])
+        kept.append(second_moment(fitted_schedule(gamma[::2], nats[::2], -6.0, 5.0)) - mean**2)
+    spread = torch.tensor(promised).std() / math.sqrt(200)
+    # the square of the pilot's own mean is too large by the variance of that mean
+    assert abs(sum(promised) / 200 - sum(kept) / 200 + 11 * 1.5 * math.exp(5) / 256 - mean**2 / 256) < 3 * spread
 
 
 def test_times_change_the_variance_of_vlb_inf_and_not_its_mean() -> None:

@@ -168,6 +168,24 @@ def test_noise_of_the_lowest_level_loses_nothing_where_uniform_noise_loses_bits(
     assert float(eight.mean()) > 8 - 0.05  # and never pass the truth
 
 
+def test_draws_by_probes_stay_above_the_probability() -> None:
+    """Two clusters on the diagonal: a probe's noise is of many nats, whose mean of exponentials is far above p(x)."""
+    dims, lattice, count = 8, Lattice(-1.0, 2 / 3, 4), 800
+    centre, variance = torch.full((2, dims), 0.5).double() * torch.tensor([[1.0], [-1.0]]), torch.full((2, dims), 0.09)
+    of, path = mixture(torch.ones(2).double() / 2, centre, variance.double()), PATHS["vp"]
+    x0 = lattice.low + lattice.width * torch.tensor([[1, 2, 1, 2, 1, 1, 2, 2]]).double()
+    normal = torch.distributions.Normal(centre, (variance + float(path.lowest.gamma.exp())).sqrt())
+    mass = normal.cdf(x0 + lattice.width / 2) - normal.cdf(x0 - lattice.width / 2)
+    exact = -float(torch.logsumexp(mass.log().sum(1) - math.log(2), 0))
+    means, errors = [], []
+    for k in (1, 8):
+        likelihood = ode(path, "small", lattice, dequantisation="uniform", draws=k, probes=1, tolerance=1e-3)
+        found = likelihood.estimate(Oracle(of), x0.expand(count, dims), draws(count))
+        means.append(float(found.total.mean()))
+        errors.append(float(found.total.std()) / math.sqrt(count))
+    assert exact - 3 * errors[1] < means[1] < means[0]  # without guides: 8.1 ± 0.1, where 13.8 is exact
+
+
 def test_values_off_the_lattice_and_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="2 of 2 values are off Lattice"):
         ode(PATHS["vp"], "small", BYTES).estimate(Levels(BYTES), torch.full((1, 2), 0.00123), draws(1))

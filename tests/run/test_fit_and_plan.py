@@ -67,4 +67,5 @@ def test_a_plan_is_measured_beside_usual_grids_and_sampled_with(
     status, _, error = logsnr("sample", other_run, "--plan", file, "--n", "3", "--out", out)
     assert status == 2
     assert "another checkpoint" in error
-    assert "allowed: >= 1, >= 2, >= --budget" in logsnr("plan-steps", digits_run, *words, "--candidates", "2")[2]
+    assert "allowed: >= 2, >= 2, >= --budget" in logsnr("plan-steps", digits_run, *words, "--candidates", "2")[2]
+    assert "--budget 1" in logsnr("plan-steps", digits_run, *words, "--budget", "1")[2]

@@ -107,11 +107,14 @@ def summary(records: Records, units: Units) -> dict[str, Any]:
 def curve(records: Records, units: Units, bins: int = BINS) -> dict[str, Any]:
     """The curved part by equal bins of log-SNR, from clean to noisy; bins sum to the part.
 
-    Each has its standard error over the examples.
+    Each has its standard error over the examples. What was read at pure noise, γ = ∞, stands in the last bin.
     """
     gamma, nats = records.gamma, records.nats
-    known = nats != 0
-    edges = torch.linspace(float(gamma[known].min()), float(gamma[known].max()), bins + 1, dtype=torch.float64)
+    seen = gamma[(nats != 0) & gamma.isfinite()]
+    low, high = (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 0.0)
+    if low == high:  # one level, or pure noise alone
+        low, high = low - 0.5, high + 0.5
+    edges = torch.linspace(low, high, bins + 1, dtype=torch.float64)
     place = (torch.searchsorted(edges, gamma.contiguous(), right=True) - 1).clamp(0, bins - 1)
     found = torch.zeros(*gamma.shape[:2], bins, dtype=torch.float64).scatter_add(2, place, nats).mean(0)
     errors = found.std(0) / math.sqrt(len(found)) if len(found) > 1 else None

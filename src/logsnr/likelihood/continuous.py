@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,7 +65,8 @@ def fitted_schedule(gamma: Tensor, nats: Tensor, low: float, high: float, bins: 
     """The variance-minimising schedule of draws of vlb_inf with "linear" times: density ∝ √E[h²|γ] (V9b, post hoc).
 
     gamma, nats: (n,) levels and what was found there. E[h²|γ] is the mean of squares over `bins` equal bins of γ, then
-    over each bin and its neighbours, on the log scale. ValueError for fewer draws than bins.
+    over each bin and its neighbours, on the log scale; an empty bin takes the values beside it. ValueError for fewer
+    draws than bins.
     """
     if len(gamma) < bins:
         raise ValueError(f"{len(gamma)} draws for {bins} bins of γ; allowed: at least one a bin, better thirty")
@@ -73,6 +75,8 @@ def fitted_schedule(gamma: Tensor, nats: Tensor, low: float, high: float, bins: 
     count = torch.zeros(bins, dtype=torch.float64).index_add(0, place, torch.ones(len(place), dtype=torch.float64))
     square = torch.zeros(bins, dtype=torch.float64).index_add(0, place, nats.double() ** 2)
     moment = 0.5 * torch.log((square / count.clamp(min=1)).clamp(min=1e-300))
+    known = count > 0
+    moment = torch.from_numpy(np.interp(torch.arange(bins), known.nonzero().squeeze(1), moment[known]))
     around = torch.cat([moment[:1], moment, moment[-1:]])
     density = torch.exp((around[:-2] + around[1:-1] + around[2:]) / 3)
     density = density / density.mean()

@@ -152,6 +152,7 @@ class FlowLikelihood:
     which falls to −log P(x0) as K grows (`importance`; Ho et al. 2019 for dequantisation).
 
     lattice: None for continuous data, whose density it is. probes: a divergence by so many probes; 0 for the exact one.
+    By probes K > 1 takes two passes a draw: shares of the draws by one set of probes, common to all, log p by others.
     """
 
     flow: Flow
@@ -189,9 +190,18 @@ class FlowLikelihood:
         """x0: (B, *) in model units, on the lattice where there is one. ValueError for values off it."""
         if self.lattice is not None:
             self.lattice.index(x0)
-        return tightened([self._once(model, x0, draws, k, condition) for k in range(self.count)])
+        noises = range(self.count)
+        found = [self._once(model, x0, draws, (k, f"probe/{k}"), condition) for k in noises]
+        guided = self.probes and self.count > 1
+        return tightened(
+            found, [self._once(model, x0, draws, (k, "guide"), condition) for k in noises] if guided else ()
+        )
 
-    def _once(self, model: Model, x0: Tensor, draws: Draws, k: int, condition: Mapping[str, Tensor]) -> Estimate:
+    def _once(
+        self, model: Model, x0: Tensor, draws: Draws, draw: tuple[int, str], condition: Mapping[str, Tensor]
+    ) -> Estimate:
+        """draw: the number of the dequantisation's noise and the name of the probes."""
+        k, probe = draw
         low, dims, parts = self.flow.low, x0[0].numel(), dict[str, Tensor]()
         x = x0
         if self.lattice is not None:
@@ -200,7 +210,7 @@ class FlowLikelihood:
             x, parts["dequantisation"] = x0 + u.to(x0), log_q
         z = over(low.alpha, x) * x
         if self.probes:
-            vectors = [self.project(draws.normal(f"probe/{k}/{i}", x0)) for i in range(self.probes)]
+            vectors = [self.project(draws.normal(f"{probe}/{i}", x0)) for i in range(self.probes)]
             density = self.flow.probed(model, z, torch.stack(vectors), condition)
         else:
             density = self.flow.exact(model, z, condition)

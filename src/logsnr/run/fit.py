@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path as File
 from typing import Any
 
 import torch
@@ -14,7 +14,8 @@ from logsnr.data import Dataset
 from logsnr.files import whole
 from logsnr.likelihood import fitted_schedule, vlb_inf
 from logsnr.likelihood.audit import Records
-from logsnr.likelihood.continuous import ends
+from logsnr.likelihood.continuous import BINS, ends
+from logsnr.path import Path
 from logsnr.records import json_text, read_yaml
 from logsnr.run.trained import Trained
 from logsnr.schedules import NoiseSchedule, time_of
@@ -22,6 +23,7 @@ from logsnr.train import checkpoint
 
 FILE = "schedule.json"
 PILOT_DRAWS = 4096
+FEWEST_DRAWS = 2 * BINS  # a half of them is fitted, the other judges
 
 
 @dataclass(frozen=True)
@@ -69,38 +71,45 @@ def fit(
         "data": {"source": data.source, "split": data.split, "fingerprint": data.fingerprint, "examples": count},
         "seed": seed,
         "evaluations": int(pilot.evaluations.sum()),
-        "variance_nats2_of_one_draw": variances(trained, gamma, nats, schedule),
+        "variance_nats2_of_one_draw": variances(trained.model.path, gamma, nats),
         "knots": knots,
     }
     return Fit(knots, record, pilot)
 
 
 @torch.no_grad()
-def variances(trained: Trained, gamma: Tensor, nats: Tensor, schedule: NoiseSchedule) -> dict[str, float | None]:
-    """Var of one draw of the diffusion term at an independent time, under linear, the run's own and the fitted γ(t).
+def variances(path: Path, gamma: Tensor, nats: Tensor) -> dict[str, float | None]:
+    """Var of one draw of the diffusion term at an independent time, under linear, the path's own and the fitted γ(t).
 
-    From the same draws: a draw at γ under density 1/γ′ is nats · γ′/(γ₁ − γ₀), its square weighted by the density.
+    From draws (n,) at linear times: a draw at γ under density 1/γ′ is nats · γ′/(γ₁ − γ₀), its square weighted by the
+    density. A fit is calm on the very draws that made it; each half is judged by the fit of the other.
     """
-    path = trained.model.path
     low, high = ends(path)
     mean = float(nats.mean())
-    found: dict[str, float | None] = {"linear": float((nats**2).mean()) - mean**2, "own": None}
-    own = path.schedule if not path.schedule.steps and float(path.highest.gamma) <= high else None
-    for name, chosen in (("own", own), ("fitted", schedule)):
-        if chosen is not None:
-            t = time_of(chosen, gamma).clamp(1e-9, 1 - 1e-9)
-            slope = torch.func.jvp(chosen, (t,), (torch.ones_like(t),))[1]
-            found[name] = float((nats**2 * slope / (high - low)).mean()) - mean**2
-    return found
+
+    def squares(schedule: NoiseSchedule, rows: slice) -> Tensor:
+        t = time_of(schedule, gamma[rows]).clamp(1e-9, 1 - 1e-9)
+        slope = torch.func.jvp(schedule, (t,), (torch.ones_like(t),))[1]
+        return nats[rows] ** 2 * slope * (1 - schedule.t_min) / (high - low)
+
+    halves = slice(0, None, 2), slice(1, None, 2)
+    fits = [fitted_schedule(gamma[rows], nats[rows], low, high) for rows in halves]
+    judged = torch.cat([squares(fit, rows) for fit, rows in zip(fits, reversed(halves), strict=True)])
+    continuous = not path.schedule.steps and float(path.highest.gamma) <= high
+    return {
+        "linear": float((nats**2).mean()) - mean**2,
+        "own": float(squares(path.schedule, slice(None)).mean()) - mean**2 if continuous else None,
+        "fitted": float(judged.mean()) - mean**2,
+    }
 
 
-def save(fit: Fit, path: Path) -> None:
+def save(fit: Fit, path: File) -> None:
     """Write the record, whole or not at all."""
     with whole(path) as fresh:
         fresh.write_text(json_text(fit.record))
 
 
-def knots_for(trained: Trained, path: Path) -> list[tuple[float, float]]:
+def knots_for(trained: Trained, path: File) -> list[tuple[float, float]]:
     """The knots of a file. ValueError if it is none, or of another checkpoint or other weights."""
     record = read_yaml(path.read_text(), str(path))
     if not isinstance(record, dict) or record.get("kind") != "logsnr-schedule-1":

@@ -16,8 +16,8 @@ from logsnr.verbs.layers import machine_options
 
 def run(args: Namespace) -> dict[str, Any]:
     """Fit, write schedule.json and a picture of it, and say what it gains."""
-    if args.draws < 64:
-        raise ValueError(f"--draws {args.draws}; allowed: at least 64, better thousands")
+    if args.draws < fit.FEWEST_DRAWS:
+        raise ValueError(f"--draws {args.draws}; allowed: at least {fit.FEWEST_DRAWS}, better thousands")
     console = Console(args)
     trained = load(args.run, weights=args.weights, **machine_options(args))
     data = examples(trained, args.data, args.split or "train")

@@ -22,9 +22,9 @@ REPEATS = 4
 
 def run(args: Namespace) -> dict[str, Any]:
     """Choose on training examples, measure on held-out ones beside the usual grids, write the plan."""
-    if args.budget < 1 or args.examples < 2 or args.candidates < args.budget:
+    if args.budget < 2 or args.examples < 2 or args.candidates < args.budget:
         given = f"--budget {args.budget}, --examples {args.examples}, --candidates {args.candidates}"
-        raise ValueError(f"{given}; allowed: >= 1, >= 2, >= --budget")
+        raise ValueError(f"{given}; allowed: >= 2, >= 2, >= --budget")
     console = Console(args)
     trained = load(args.run, weights=args.weights, **machine_options(args))
     train, heldout = examples(trained, args.data, "train"), examples(trained, args.data, args.split)
