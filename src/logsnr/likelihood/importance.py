@@ -25,7 +25,7 @@ def tightened(draws: Sequence[Estimate], guides: Sequence[Estimate] = ()) -> Est
     """−log (1/K) Σ exp(−total_k) of K estimates by whole weights.
 
     guides: K estimates at the same draws with other probes, whose shares then stand in the Gibbs form; evaluations of
-    both are counted. Parts are means over the draws, and "importance" is what the K draws gain on their mean, for K > 1.
+    both are counted. Parts are means over the draws; "importance" is what the K draws gain on their mean, for K > 1.
     """
     log_weight = -torch.stack([estimate.total for estimate in draws])
     guide = -torch.stack([estimate.total for estimate in guides or draws])
