@@ -65,15 +65,16 @@ class ResBlock(nn.Module):
         scale_shift: bool = False,
         resample: nn.Module | None = None,
         gain: float = 1.0,
+        groups: int | None = None,
     ) -> None:
         super().__init__()
         self.scale_shift, self.gain = scale_shift, gain
         self.silu = SiLU()
         self.resample = nn.Identity() if resample is None else resample
-        self.norm1 = group_norm(in_channels)
+        self.norm1 = group_norm(in_channels, groups)
         self.conv1 = convolution(rank, in_channels, out_channels)
         self.embed = Linear(embedding, out_channels * (2 if scale_shift else 1))
-        self.norm2 = group_norm(out_channels)
+        self.norm2 = group_norm(out_channels, groups)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zeroed(convolution(rank, out_channels, out_channels))
         same = in_channels == out_channels
@@ -124,10 +125,10 @@ def heads_of(channels: int, heads: int) -> int:
 class Attention(nn.Module):
     """gain (x + W softmax(q kᵀ/√d) v) over all positions, with q, k, v linear in norm(x) (Vaswani et al. 2017)."""
 
-    def __init__(self, channels: int, heads: int, *, gain: float = 1.0) -> None:
+    def __init__(self, channels: int, heads: int, *, gain: float = 1.0, groups: int | None = None) -> None:
         super().__init__()
         self.heads, self.gain = heads_of(channels, heads), gain
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, groups)
         self.qkv = Linear(channels, 3 * channels)
         self.out = zeroed(Linear(channels, channels))
 

@@ -103,13 +103,14 @@ def convolution(
     return kind(in_channels, out_channels, width, stride=stride, padding=reach, dilation=dilation, bias=bias)
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int, groups: int | None = None) -> nn.GroupNorm:
     """GroupNorm in at most 32 groups (Wu & He 2018) of at least four channels, for any channel count.
 
     The number of groups divides `channels`. A group of one channel would erase that channel's mean, which in
-    a small network is the brightness of the picture.
+    a small network is the brightness of the picture. `groups`, when given, is the number that is wished for.
     """
-    return nn.GroupNorm(math.gcd(channels, max(1, min(32, channels // 4))), channels)
+    wished = max(1, min(32, channels // 4)) if groups is None else groups
+    return nn.GroupNorm(math.gcd(channels, wished), channels)
 
 
 def zeroed(layer: Layer) -> Layer:

@@ -19,6 +19,7 @@ _UNET: dict[str, Any] = {
     "dropout": 0.0,
     "scale_shift": True,
     "resample": "conv",
+    "groups": None,
     "checkpointing": False,
 }
 _VDM: dict[str, Any] = {

@@ -29,7 +29,7 @@ class UNetOptions:
     divided by 2^i. `attention` lists the factors by which the input is reduced where attention is used: 2
     means half the size. Where attention is used at all, the middle has it too. `head_width`, when given,
     replaces `heads`. `resample` is "conv" (DDPM) or "resnet" (ADM). `checkpointing` recomputes each block in
-    the backward pass.
+    the backward pass. `groups`: of the normalisations, see `group_norm`.
     """
 
     channels: int = 128
@@ -41,13 +41,18 @@ class UNetOptions:
     dropout: float = 0.0
     scale_shift: bool = False
     resample: str = "conv"
+    groups: int | None = None
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
         factors = [2**level for level in range(len(self.multipliers))]
         if self.resample not in ("conv", "resnet"):
             raise ValueError(f"unknown resample {self.resample!r}; known: conv, resnet")
-        if not factors or min(self.channels, self.blocks, self.heads, self.head_width or 1, *self.multipliers) < 1:
+        if (
+            not factors
+            or min(self.channels, self.blocks, self.heads, self.head_width or 1, self.groups or 1, *self.multipliers)
+            < 1
+        ):
             raise ValueError(f"channels, multipliers, blocks and heads are positive integers; got {self}")
         if not set(self.attention) <= set(factors):
             raise ValueError(f"attention factors {list(self.attention)} not all among the levels' {factors}")
@@ -93,7 +98,7 @@ class UNet(nn.Module):
         self.up = self._up(skips)
         finest = width * options_.multipliers[0]
         last = convolution(self.rank, finest, self.in_channels if out_channels is None else out_channels)
-        self.head = nn.Sequential(group_norm(finest), SiLU(), zeroed(last))
+        self.head = nn.Sequential(group_norm(finest, options_.groups), SiLU(), zeroed(last))
 
     def _down(self) -> tuple[nn.ModuleList, list[int]]:
         """The way down, and the channels that the stem and each of its chains leave for the way up."""
@@ -131,7 +136,8 @@ class UNet(nn.Module):
 
     def _attention(self, channels: int) -> Attention:
         width = self.options.head_width
-        return Attention(channels, max(1, channels // width) if width else self.options.heads)
+        heads = max(1, channels // width) if width else self.options.heads
+        return Attention(channels, heads, groups=self.options.groups)
 
     def _change(self, channels: int, direction: Direction) -> nn.Module:
         if self.options.resample == "conv":
@@ -147,6 +153,7 @@ class UNet(nn.Module):
             dropout=self.options.dropout,
             scale_shift=self.options.scale_shift,
             resample=resample,
+            groups=self.options.groups,
         )
 
     def forward(self, x: Tensor, label: Tensor, classes: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
