@@ -1,8 +1,8 @@
 """Weights of diffusers' `UNet2DModel` in our U-Net: the same network under other names.
 
 diffusers numbers the residual blocks of a level and the attentions beside them apart, where `UNet` has one chain for
-each skip; queries, keys and values are three matrices there and one here. Everything else is a name. What has no counterpart
-(a resampling by blocks, another activation, an embedding of classes) is refused by name.
+each skip; queries, keys and values are three matrices there and one here. Everything else is a name. What has no
+counterpart (a resampling by blocks, another activation, an embedding of classes) is refused by name.
 """
 
 from __future__ import annotations
