@@ -44,6 +44,7 @@ def _machine(parser: Parser) -> None:
     group = parser.add_argument_group("machine")
     group.add_argument("--device", dest="machine.device", metavar="D", help="auto, cpu, cuda, cuda:1, mps")
     group.add_argument("--precision", dest="machine.precision", metavar="P", help="of the network: auto, fp32, bf16")
+    group.add_argument("--compile", dest="machine.compile", metavar="C", help="kernels for it: auto, on, off")
     group.add_argument("--threads", dest="machine.threads", type=int, metavar="N", help="CPU threads")
 
 
@@ -148,7 +149,7 @@ def _evaluate(parser: Parser) -> None:
         "--out", metavar="DIR", help="where metrics.json and samples go (RUN/evaluation; given samples: nowhere)"
     )
     _sampling(parser)
-    parser.set_defaults(index=None, trajectory=False, float=False)
+    parser.set_defaults(index=None, trajectory=False, float=False, certify=False)
     _machine(parser)
     _common(parser)
 

@@ -135,11 +135,12 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """Where it runs. precision: of the network alone."""
+    """Where it runs. precision: of the network alone. compile: its kernels for this machine; see `run.machine`."""
 
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    compile: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ between its first and last convolution, and gradients reach every block at full 
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Linear, SiLU, at_least_float32, convolution, group_norm, over, whole_tiles, zeroed
-from .resample import RESAMPLERS, Blur, Direction
+from .layers import Linear, SiLU, at_least_float32, convolution, group_norm, normalised, whole_tiles, zeroed
+from .resample import RESAMPLERS, Blur, Direction, doubled_then_convolved
 
 
 class Chain(nn.ModuleList):
@@ -40,8 +42,12 @@ class ConvResample(nn.Module):
         elif kind == "fir":
             self.resample, padding = Blur(rank), 0
         self.conv = convolution(rank, in_channels, out_channels, stride=stride, padding=padding)
+        self.phases = (rank, direction, kind) == (2, "up", "box")
 
     def forward(self, x: Tensor, e: Tensor | None = None) -> Tensor:
+        if self.phases and x.dtype == torch.bfloat16:
+            conv = cast(nn.Conv2d, self.conv)
+            return doubled_then_convolved(x, conv.weight, cast(Tensor, conv.bias))
         return self.conv(self.resample(x))
 
 
@@ -81,14 +87,14 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Identity() if same else convolution(rank, in_channels, out_channels, width=1)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        h = self.conv1(self.resample(self.silu(self.norm1(x))))
-        e = over(self.embed(self.silu(e)), h)
+        h = self.conv1(self.resample(normalised(self.norm1, x)))
+        e = self.embed(self.silu(e))
         if self.scale_shift:
             scale, shift = e.chunk(2, dim=1)
-            h = self.norm2(h) * (1 + scale) + shift
+            h = normalised(self.norm2, h, scale=scale, shift=shift)
         else:
-            h = self.norm2(h + e)
-        y = self.shortcut(self.resample(x)) + self.conv2(self.dropout(self.silu(h)))
+            h = normalised(self.norm2, h, e=e)
+        y = self.shortcut(self.resample(x)) + self.conv2(self.dropout(h))
         return y if self.gain == 1 else self.gain * y
 
 
@@ -115,6 +121,24 @@ def mix(qkv: Tensor, heads: int, *, training: bool) -> Tensor:
     return attend(q, k, v).transpose(1, 2).flatten(2)
 
 
+def attend_as_one(x: Tensor, qkv: nn.Linear, out: nn.Linear) -> Tensor:
+    """One head of attention over tokens x (B, N, C) by two maps instead of four.
+
+    softmax(q kᵀ/√C) with q = Wq x + bq, k = Wk x + bk is softmax(y xᵀ), y = Wkᵀ(Wq x + bq)/√C, since what bk adds is
+    the same for all keys; and Wo(p v) + bo with v = Wv x + bv is (Wo Wv) p x + Wo bv + bo, since each row of p sums
+    to 1.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        (wq, wk, wv), (bq, _, bv) = qkv.weight.float().chunk(3), qkv.bias.float().chunk(3)
+        scaled = wk.T * x.shape[-1] ** -0.5
+        asked, asked_bias = scaled @ wq, scaled @ bq
+        told, told_bias = out.weight.float() @ wv, out.weight.float() @ bv + out.bias.float()
+        x = x.contiguous()
+        y = F.linear(x, asked.to(x.dtype), asked_bias.to(x.dtype))
+        p = torch.softmax(y @ x.transpose(1, 2), dim=-1)
+        return F.linear(p @ x, told.to(x.dtype), told_bias.to(x.dtype))
+
+
 def heads_of(channels: int, heads: int) -> int:
     """`heads`; ValueError if they do not divide the channels."""
     if heads < 1 or channels % heads:
@@ -133,6 +157,10 @@ class Attention(nn.Module):
         self.out = zeroed(Linear(channels, channels))
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        h = mix(self.qkv(self.norm(x).flatten(2).transpose(1, 2)), self.heads, training=self.training)
-        y = x + self.out(h).transpose(1, 2).reshape(x.shape)
+        h = normalised(self.norm, x, activate=False).flatten(2).transpose(1, 2)
+        if self.heads == 1 and h.dtype == torch.bfloat16 and h.device.type == "cpu":
+            h = attend_as_one(h, self.qkv, self.out)
+        else:
+            h = self.out(mix(self.qkv(h), self.heads, training=self.training))
+        y = x + h.transpose(1, 2).reshape(x.shape)
         return y if self.gain == 1 else self.gain * y

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import native
+
 Layer = TypeVar("Layer", bound=nn.Module)
 
 TILE = 16  # floats in a cache line
@@ -37,9 +39,14 @@ class SiLU(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training or x.device.type != "cpu":
-            return F.silu(x)
-        return (x / (1 + torch.exp((-at_least_float32(x)).clamp(max=60)))).to(x.dtype)
+        return silu(x, training=self.training)
+
+
+def silu(x: Tensor, *, training: bool) -> Tensor:
+    """What `SiLU` does."""
+    if training or x.device.type != "cpu":
+        return F.silu(x)
+    return (x / (1 + torch.exp((-at_least_float32(x)).clamp(max=60)))).to(x.dtype)
 
 
 class ELU(nn.Module):
@@ -111,6 +118,30 @@ def group_norm(channels: int, groups: int | None = None) -> nn.GroupNorm:
     """
     wished = max(1, min(32, channels // 4)) if groups is None else groups
     return nn.GroupNorm(math.gcd(channels, wished), channels)
+
+
+def normalised(
+    norm: nn.GroupNorm,
+    x: Tensor,
+    *,
+    e: Tensor | None = None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    activate: bool = True,
+) -> Tensor:
+    """silu(norm(x + e)(1 + scale) + shift) of features x (B, C, *); e (B, C) or none, scale and shift both or none.
+
+    activate: with silu. Where `native` suits by its passes, which differ in the last bits.
+    """
+    if native.suits(x):
+        gain, offset = norm.weight.unsqueeze(0), norm.bias.unsqueeze(0)
+        if scale is not None and shift is not None:
+            gain, offset = gain * (1 + scale.float()), offset * (1 + scale.float()) + shift.float()
+        return native.norm_silu(x, gain, offset, e, groups=norm.num_groups, eps=norm.eps, silu=activate)
+    h = norm(x if e is None else x + over(e, x))
+    if scale is not None and shift is not None:
+        h = h * (1 + over(scale, h)) + over(shift, h)
+    return silu(h, training=norm.training) if activate else h
 
 
 def zeroed(layer: Layer) -> Layer:

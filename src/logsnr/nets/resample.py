@@ -14,7 +14,7 @@ the adjoint of down, constants stay constants away from the border, and even sid
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,47 @@ class Resample(nn.Module):
         if self.direction == "up":
             return F.interpolate(x, scale_factor=2.0, mode="nearest")
         return (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[self.rank - 1](x, 2)
+
+
+# Which taps of a kernel of three fall on the same pixel of a repeated picture: [phase][tap of two][tap of three].
+_SAME_PIXEL = (((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1)))
+
+
+class _Woven(torch.autograd.Function):
+    """The four phases z (B, 4C, H + 1, W + 1) as one picture (B, C, 2H, 2W): y[2i + p, 2j + q] = z_pq[i + p, j + q]."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        batch, channels, height, width = z.shape[0], z.shape[1] // 4, z.shape[2] - 1, z.shape[3] - 1
+        phases = z.permute(0, 2, 3, 1).unflatten(3, (2, 2, channels))
+        y = z.new_empty(batch, height, 2, width, 2, channels)
+        for p, q in _PHASES:
+            y[:, :, p, :, q] = phases[:, p : p + height, q : q + width, p, q]
+        return y.view(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        batch, channels, height, width = dy.shape[0], dy.shape[1], dy.shape[2] // 2, dy.shape[3] // 2
+        dy = dy.permute(0, 2, 3, 1).reshape(batch, height, 2, width, 2, channels)
+        dz = dy.new_zeros(batch, height + 1, width + 1, 2, 2, channels)
+        for p, q in _PHASES:
+            dz[:, p : p + height, q : q + width, p, q] = dy[:, :, p, :, q]
+        return dz.flatten(3).permute(0, 3, 1, 2)
+
+
+_PHASES = tuple((p, q) for p in (0, 1) for q in (0, 1))
+
+
+def doubled_then_convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The picture x (B, C, H, W) repeated to (2H, 2W), then convolved with a kernel (C', C, 3, 3): 16 products for 36.
+
+    On a repeated picture a pixel's three neighbours are two: each of the four phases of the result is a kernel of 2 × 2
+    on x itself, its taps sums of the given ones.
+    """
+    fold = torch.tensor(_SAME_PIXEL, dtype=torch.float32, device=x.device)
+    kernel = torch.einsum("pij,qkl,ocjl->pqocik", fold, fold, weight.to(fold)).flatten(0, 2)
+    kernel = kernel.to(x.dtype, memory_format=torch.channels_last)
+    return _Woven.apply(F.conv2d(x, kernel, bias.to(x.dtype).repeat(4), padding=1))
 
 
 class Filter(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .blocks import Attention, Chain, ConvResample, ResBlock
 from .embeddings import Conditioning
 from .frame import framed, parse, rank_of, run
-from .layers import SiLU, convolution, group_norm, zeroed
+from .layers import SiLU, convolution, group_norm, normalised, zeroed
 from .resample import Direction, Resample
 
 
@@ -167,7 +167,8 @@ class UNet(nn.Module):
         h = self._run(self.middle, h, e)
         for chain in self.up:
             h = self._run(chain, torch.cat([h, skips.pop()], dim=1), e)
-        return cut(self.head(h))
+        norm, _, last = self.head
+        return cut(last(normalised(cast(nn.GroupNorm, norm), h)))
 
     def _run(self, chain: nn.Module, h: Tensor, e: Tensor) -> Tensor:
         return run(chain, h, e, checkpointing=self.options.checkpointing)

@@ -149,6 +149,12 @@ def network_name(config: RunConfig, shape: tuple[int, ...]) -> str:
     return kind + hyphen + size if kind + hyphen + size in nets.SIZES else size
 
 
+def parameters(network: Mapping[str, Any]) -> int:
+    """Of the network that a record describes; nothing is allocated."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in nets.construct(network).parameters())
+
+
 def denoiser(config: RunConfig, network: Mapping[str, Any], autocast: torch.dtype | None = None) -> Denoiser:
     """The model of a configuration, with fresh weights from its seed; the caller's generator is left as it was."""
     process = path(config)

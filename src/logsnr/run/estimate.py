@@ -20,8 +20,9 @@ TRIAL_STEPS = 5  # the first ones are slow: kernels are chosen, memory is taken
 
 def estimate(config: RunConfig, data: Dataset) -> dict[str, Any]:
     """Size, memory and time of a resolved run, from the fastest of a few steps on a model that is thrown away."""
-    here, law, lattice = machine(config.machine), config.train, data.transform.lattice
+    law, lattice = config.train, data.transform.lattice
     record = build.network_record(config, data.shape, lattice, data.conditions.sizes)
+    here = machine(config.machine, parameters=build.parameters(record), calls=law.steps)
     trainer = trainer_for(config, record, here, lattice)
     batches = Batches(data, law.batch_size, config.seed, flip=config.data.flip).iterate(0)
     with closing(batches):

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from logsnr.config import FREE_ON_RESUME, RunConfig, from_dict
+from logsnr.config import FREE_ON_RESUME, MachineConfig, RunConfig, from_dict
 from logsnr.data import Dataset
 from logsnr.data import load as load_data
 from logsnr.data.transform import Lattice
@@ -92,12 +92,12 @@ def opened(
 ) -> Session:
     """The session at step 0, or where the checkpoint `start` left it. ValueError if that is of another run."""
     saved = checkpoint.load(start) if start else None
-    threads = saved.state["machine"]["threads"] if saved else None
-    here = machine(replace(config.machine, threads=config.machine.threads or threads))
-    if saved is not None:
-        _same_run(config, splits, here, saved)
     lattice, sizes = splits[0].transform.lattice, splits[0].conditions.sizes
     network = saved.state["network"] if saved else build.network_record(config, splits[0].shape, lattice, sizes)
+    wanted = config.machine if saved is None else _as_saved(config.machine, saved.state["machine"])
+    here = machine(wanted, parameters=build.parameters(network), calls=config.train.steps)
+    if saved is not None:
+        _same_run(config, splits, here, saved)
     trainer = trainer_for(config, network, here, lattice)
     session = Session(config, out, *splits, here, network, trainer, say, watch)
     if saved is not None:
@@ -109,7 +109,7 @@ def opened(
 
 def trainer_for(config: RunConfig, network: dict[str, Any], here: Machine, lattice: Lattice | None) -> Trainer:
     """Model, objective, averages and optimiser of a resolved configuration, ready for step 0."""
-    model = build.denoiser(config, network, here.autocast).to(here.device)
+    model = here.placed(build.denoiser(config, network, here.autocast))
     task, law = build.task(config, model, lattice, network["num_classes"]), config.train
     beta1, beta2 = law.betas
     lr = LEARNING_RATE if law.lr is None else law.lr
@@ -124,6 +124,13 @@ def trainer_for(config: RunConfig, network: dict[str, Any], here: Machine, latti
         micro_batch=law.micro_batch,
         clip_norm=law.clip_norm,
     )
+
+
+def _as_saved(wanted: MachineConfig, saved: dict[str, Any]) -> MachineConfig:
+    """The choices of a command that goes on with a run: the run's own where the command leaves them open."""
+    precision = saved["precision"] if wanted.precision == "auto" else wanted.precision
+    compiled = "off" if wanted.compile == "auto" and not saved.get("compile") else wanted.compile
+    return replace(wanted, threads=wanted.threads or saved["threads"], precision=precision, compile=compiled)
 
 
 def _same_run(config: RunConfig, splits: tuple[Dataset, Dataset], here: Machine, saved: checkpoint.Checkpoint) -> None:

@@ -265,11 +265,11 @@ def find(path: Path) -> Path:
     return newest
 
 
-def load(path: str | Path, *, weights: str = "ema", **machine_options: Any) -> Trained:
+def load(path: str | Path, *, weights: str = "ema", exact: bool = False, **machine_options: Any) -> Trained:
     """A trained run from its directory or one checkpoint. weights: "ema", "raw", or "ema-<half-life>".
 
-    machine_options: device, precision, threads, in place of the run's own. ValueError in one line when there is no
-    run, it is damaged, or has no such weights.
+    exact: precision "auto" is float32, as for likelihoods. machine_options: device, precision, threads, compile, in
+    place of the run's own. ValueError in one line when there is no run, it is damaged, or has no such weights.
     """
     source = find(Path(path))
     saved = checkpoint.load(source)
@@ -283,10 +283,11 @@ def load(path: str | Path, *, weights: str = "ema", **machine_options: Any) -> T
         known = ["raw", *(name for name in saved.tensors if name.startswith("ema"))]
         raise ValueError(f"no weights {weights!r} in {source}; there are: {', '.join(known)}")
     config = from_dict(saved.state["config"])
-    here = machine(replace(config.machine, **machine_options))
-    model = build.denoiser(config, saved.state["network"], here.autocast)
+    network = saved.state["network"]
+    here = machine(replace(config.machine, **machine_options), parameters=build.parameters(network), exact=exact)
+    model = build.denoiser(config, network, here.autocast)
     copy_into(named_tensors(model), saved.tensors[group], f"{source.name} {weights}")
-    model.to(here.device).eval().requires_grad_(False)
+    here.placed(model).eval().requires_grad_(False)
     transform = Transform.from_dict(saved.state["transform"])
     conditions = Conditions.from_dict(saved.state.get("conditions", {}))
     return Trained(model, config, transform, here, source, saved.step, weights, conditions)

@@ -90,7 +90,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors:
         if name not in place or (tensor.ndim and tensor.shape != place[name][1].shape):
             strangers.append(full_name)
         else:
-            state.setdefault(place[name][0], {})[entry] = tensor.clone()
+            # in the parameter's own order in memory, which the fused kernels want
+            like = place[name][1] if tensor.ndim else tensor
+            state.setdefault(place[name][0], {})[entry] = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
     if strangers:
         raise ValueError(f"optimizer: state that fits no parameter: {listed(strangers)}")
     optimizer.load_state_dict({"state": state, "param_groups": packed["param_groups"]})

@@ -41,7 +41,7 @@ def run(args: Namespace) -> dict[str, Any]:
 def _audit(args: Namespace, group: Ranks) -> dict[str, Any]:
     args.json = args.json and group.first  # several processes, one result
     console, started = Console(args, silent=not group.first), time.monotonic()
-    trained = load(args.run, weights=args.weights, **machine_options(args))
+    trained = load(args.run, weights=args.weights, exact=True, **machine_options(args))
     data = examples(trained, args.data, args.split)
     index = range(*args.index) if args.index else range(len(data))
     if index.stop > len(data):

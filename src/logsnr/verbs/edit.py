@@ -33,7 +33,7 @@ def run(args: Namespace) -> dict[str, Any]:
         raise ValueError(f"--seed {args.seed}; allowed: 0 to 2**63 - 1")
     if args.what == "interpolate" and (args.frames < 2 or len(index) < 2):
         raise ValueError(f"--frames {args.frames}, {len(index)} examples; allowed: at least 2 of each")
-    trained = load(args.run, weights=args.weights, **machine_options(args))
+    trained = load(args.run, weights=args.weights, exact=True, **machine_options(args))
     options = {} if args.spacing is None else {"spacing": args.spacing}
     recipe = trained.edit_recipe(args.steps, seed=args.seed, **options)
     out = Path(args.out) if args.out else trained.run_dir / args.what

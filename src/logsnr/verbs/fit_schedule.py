@@ -19,7 +19,7 @@ def run(args: Namespace) -> dict[str, Any]:
     if args.draws < fit.FEWEST_DRAWS:
         raise ValueError(f"--draws {args.draws}; allowed: at least {fit.FEWEST_DRAWS}, better thousands")
     console = Console(args)
-    trained = load(args.run, weights=args.weights, **machine_options(args))
+    trained = load(args.run, weights=args.weights, exact=True, **machine_options(args))
     data = examples(trained, args.data, args.split or "train")
     with console.progress(args.draws, "draws") as progress:
         found = fit.fit(trained, data, draws=args.draws, seed=args.seed, advance=progress.advance)

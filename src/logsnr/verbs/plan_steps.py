@@ -26,7 +26,7 @@ def run(args: Namespace) -> dict[str, Any]:
         given = f"--budget {args.budget}, --examples {args.examples}, --candidates {args.candidates}"
         raise ValueError(f"{given}; allowed: >= 2, >= 2, >= --budget")
     console = Console(args)
-    trained = load(args.run, weights=args.weights, **machine_options(args))
+    trained = load(args.run, weights=args.weights, exact=True, **machine_options(args))
     train, heldout = examples(trained, args.data, "train"), examples(trained, args.data, args.split)
     units, levels = units_of(trained, heldout), plan.candidates(trained, args.candidates)
     with console.progress(min(args.examples, len(train)), "examples") as progress:

@@ -59,7 +59,7 @@ def run(args: Namespace) -> dict[str, Any]:
 
 def planned(args: Namespace, first: int, last: int) -> Sampling:
     """The run, loaded, and how its examples `first` to `last` − 1 will be made. ValueError for bad flags."""
-    trained = load(args.run, weights=args.weights, **machine_options(args))
+    trained = load(args.run, weights=args.weights, exact=args.certify, **machine_options(args))
     if args.assignments:
         trained = trained.sampled([assignment(text) for text in args.assignments], args.sampler)
         args.sampler = None
