@@ -45,6 +45,7 @@ FLOORS = [  # each may import what stands above it in this list, and its own flo
     {"families", "codec", "metrics", "interop"},
     {"config"},
     {"run"},
+    {"bench"},
     {"verbs", "ui", "report", "gallery"},
     {"cli", "__main__", ""},
 ]

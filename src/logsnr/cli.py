@@ -233,6 +233,18 @@ def _inspect(parser: Parser) -> None:
     _common(parser)
 
 
+def _bench(parser: Parser) -> None:
+    known = "training, sampling, likelihood, start, loading, checkpoint-save, checkpoint-load"
+    parser.add_argument("sections", metavar="SECTION", nargs="*", help=f"{known} (all)")
+    parser.add_argument("--vehicle", default="small", metavar="NAME", help="the network: toy, small, cifar10 (small)")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="pictures a step (16)")
+    parser.add_argument("--run", metavar="RUN", help="weights of a run whose network is the vehicle's (random ones)")
+    parser.add_argument("--turns", type=int, default=10, metavar="N", help="counted turns of each contender (10)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the weights and the batch")
+    parser.add_argument("--out", metavar="DIR", help="where SECTION.json goes (nowhere)")
+    _common(parser)
+
+
 def _doctor(parser: Parser) -> None:
     _machine(parser)
     _common(parser)
@@ -248,6 +260,7 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
     "plan-steps": ("the K steps that lose least of the bound", _plan_steps),
     "explain": ("draw the schedule, the loss weights and the steps of a recipe", _explain),
     "inspect": ("say what a file or directory is; runs nothing in it", _inspect),
+    "bench": ("speed beside peers that are installed, on the same weights, in turn", _bench),
     "doctor": ("device, precision, versions, and a check against closed forms", _doctor),
 }
 

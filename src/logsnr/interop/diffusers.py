@@ -89,6 +89,16 @@ def weights(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> dict[st
     return ours
 
 
+def foreign(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The inverse of `weights`: their names for the tensors of our U-Net."""
+    theirs = dict[str, Tensor]()
+    for name, sources in _named(record):
+        for kind in ("weight", "bias"):
+            parts = tensors[f"{name}.{kind}"].chunk(len(sources))
+            theirs |= {f"{source}.{kind}": part.clone() for source, part in zip(sources, parts, strict=True)}
+    return theirs
+
+
 def _named(record: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
     """Our name of each layer, and theirs: one, or the three whose outputs ours lays side by side."""
     yield from ((ours, [theirs]) for ours, theirs in (

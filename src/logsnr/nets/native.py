@@ -1,17 +1,18 @@
 """silu(g · x̂ + o), x̂ = GroupNorm without gain (Wu & He 2018) of x + e, in two passes over x in either direction.
 
-PyTorch's own kernel for features whose channels lie innermost is many times slower backwards than for those whose pixels
-do, while convolutions in bfloat16 want the channels innermost. With the sums over pixels, per example and channel,
+PyTorch's own kernel for features whose channels lie innermost is many times slower backwards than for those whose
+pixels do, while convolutions in bfloat16 want the channels innermost. With the sums over pixels, per example and
+channel,
 
     S₁ = Σ x,   S₂ = Σ x²,
 
 mean μ and deviation 1/r of the groups, shifted by e, follow from (B, C) numbers alone, and z = a x + c with a = g r,
 c = o + a (e − μ). Backwards, with dz = dy · silu′(z), T₁ = Σ dz, T₂ = Σ dz x̂ = r (Σ dz x + (e − μ) T₁),
 
-    do = T₁,   dg = T₂,   dx = a dz − r (P + x̂ Q),   P, Q the means of g T₁, g T₂ over the numbers of a group,   de = Σ dx.
+    do = T₁,   dg = T₂,   dx = a dz − r (P + x̂ Q),   de = Σ dx,   P, Q the means of g T₁, g T₂ over a group's numbers.
 
-The passes are a page of C (`norm_silu.c`) that the machine's own compiler translates the first time they are wanted, for
-this processor, into the user's cache; without a compiler everything runs as before, on PyTorch's kernels.
+The passes are a page of C (`norm_silu.c`) that the machine's own compiler translates the first time they are wanted,
+for this processor, into the user's cache; without a compiler everything runs as before, on PyTorch's kernels.
 """
 
 from __future__ import annotations

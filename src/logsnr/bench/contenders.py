@@ -1,0 +1,84 @@
+"""What runs against what: each contender sets up its work in a process of its own, and does it when told.
+
+    python -m logsnr.bench.contenders NAME FOLDER      then a line of JSON on standard output for every line of input
+
+A new contender is a function of the folder that returns its `Work`, and one line of `CONTENDERS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from logsnr.bench.work import Work
+
+
+def _ours(room: str, **options: Any) -> Callable[[Path], Work]:
+    def build(folder: Path) -> Work:
+        from logsnr.bench import ours
+
+        work: Work = getattr(ours, room)(folder, **options)
+        return work
+
+    return build
+
+
+def _peer(room: str, **options: Any) -> Callable[[Path], Work]:
+    def build(folder: Path) -> Work:
+        from logsnr.bench import peers
+
+        work: Work = getattr(peers, room)(folder, **options)
+        return work
+
+    return build
+
+
+CONTENDERS: dict[str, Callable[[Path], Work]] = {
+    "ceiling/convolution": _ours("ceiling", product="convolution"),
+    "ceiling/matrix": _ours("ceiling", product="matrix"),
+    "training/ours": _ours("training"),
+    "training/ours-fp32": _ours("training", precision="fp32"),
+    "training/diffusers": _peer("diffusers_training"),
+    "training/diffusers-bf16": _peer("diffusers_training", precision="bf16"),
+    "training/diffusers-bf16-channels-last": _peer("diffusers_training", precision="bf16", channels_last=True),
+    "training/denoising-diffusion-pytorch": _peer("lucidrains_training"),
+    "sampling/ours": _ours("sampling"),
+    "sampling/ours-fp32": _ours("sampling", precision="fp32"),
+    "sampling/diffusers": _peer("diffusers_sampling"),
+    "sampling/k-diffusion": _peer("kdiffusion_sampling"),
+    "sampling/azula": _peer("azula_sampling"),
+    "likelihood/ours": _ours("likelihood"),
+    "likelihood/k-diffusion": _peer("kdiffusion_likelihood"),
+    "loading/ours": _ours("loading"),
+    "loading/torch": _peer("torch_loading"),
+    "checkpoint-save/ours": _ours("checkpoint_save"),
+    "checkpoint-save/torch": _peer("torch_save"),
+    "checkpoint-load/ours": _ours("checkpoint_load"),
+    "checkpoint-load/torch": _peer("torch_load"),
+    "start/import-logsnr": _ours("start", code="import logsnr"),
+    "start/import-torch": _ours("start", code="import torch"),
+    "start/help": _ours("start", module=["logsnr", "--help"]),
+}
+
+
+def main() -> None:
+    """Set one contender up, then work at every line."""
+    name, folder = sys.argv[1], Path(sys.argv[2])
+    answers = os.fdopen(os.dup(1), "w")  # what libraries print goes to standard error
+    os.dup2(2, 1)
+    work = CONTENDERS[name](folder)
+    print(json.dumps(work.facts), file=answers, flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        shown = work.go()
+        seconds = time.perf_counter() - started
+        print(json.dumps({"seconds": seconds, "shown": shown}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
