@@ -7,7 +7,7 @@ and `probe.safetensors`, one batch with its noise, times and starting points, on
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from logsnr import nets
 from logsnr.interop import diffusers as names
+from logsnr.nets.unet import UNetOptions
 from logsnr.run.trained import find
 from logsnr.train import checkpoint
 
@@ -101,7 +102,8 @@ def write(folder: Path, name: str, batch_size: int, seed: int = 0, run: Path | N
 
 def _of_run(run: Path, record: dict[str, Any]) -> dict[str, Tensor]:
     saved = checkpoint.load(find(run))
-    theirs = saved.state["network"]
+    defaults = json.loads(json.dumps(asdict(UNetOptions())))  # tuples as they are read back
+    theirs = {**defaults, **saved.state["network"]}
     for key, wanted in record.items():
         if theirs.get(key) != wanted:
             raise ValueError(f"the network of {run} has {key} = {theirs.get(key)!r}; allowed: the vehicle's {wanted!r}")
