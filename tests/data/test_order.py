@@ -70,6 +70,22 @@ def test_resuming_in_the_middle_of_an_epoch_changes_nothing(digits: Dataset) -> 
         assert torch.equal(one.x, direct.x)
 
 
+@pytest.mark.parametrize(("batch_size", "ranks"), [(64, 2), (7, 3), (5, 5)])
+def test_the_shares_of_all_ranks_are_the_batch(digits: Dataset, batch_size: int, ranks: int) -> None:
+    whole = Batches(digits, batch_size, seed=3, flip=True)
+    shares = [Batches(digits, batch_size, seed=3, flip=True, rank=r, ranks=ranks) for r in range(ranks)]
+    for step in (0, 11):
+        parts = [share.at(step) for share in shares]
+        for name in ("x", "index", "examples"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole.at(step), name))
+        assert max(map(len, (part.x for part in parts))) <= -(-batch_size // ranks)
+
+
+def test_more_ranks_than_examples_are_refused(digits: Dataset) -> None:
+    with pytest.raises(ValueError, match=r"rank 0 of 4 with batch size 3; allowed: at most a rank an example"):
+        Batches(digits, 3, seed=0, rank=0, ranks=4)
+
+
 def test_half_of_the_draws_are_mirrored_and_not_the_same_half_each_epoch(digits: Dataset) -> None:
     plain, mirrored = (Batches(digits, len(digits), seed=0, flip=flip) for flip in (False, True))
     masks = []

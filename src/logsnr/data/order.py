@@ -7,6 +7,9 @@ library's shuffle, so that the order stays the same in every version. The exampl
 step n needs no state but n.
 
 The next N words of the same stream decide, by their top bit, which draws are mirrored.
+
+Of several ranks each reads its own share of every batch, a stretch of it, so that the batch is the same for any number
+of ranks.
 """
 
 from __future__ import annotations
@@ -28,14 +31,14 @@ PREFETCHED = 2
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The examples of one optimiser step.
+    """The examples of one optimiser step, or one rank's n of its B.
 
     Attributes:
         step: the step n.
-        x: (B, *shape) float32, model units.
+        x: (n, *shape) float32, model units.
         condition: keywords for the network (:mod:`logsnr.data.conditions`); images are mirrored with their example.
-        index: (B,) int64, the position in the global batch, 0 .. B−1.
-        examples: (B,) int64, the position in the data set.
+        index: (n,) int64, the position in the global batch, among 0 .. B−1.
+        examples: (n,) int64, the position in the data set.
     """
 
     step: int
@@ -45,17 +48,26 @@ class Batch:
     examples: Tensor
 
 
+def share(count: int, rank: int, ranks: int) -> range:
+    """Rank's stretch of ``count`` things dealt to ``ranks``, ⌊count·rank/ranks⌋ and on; sizes differ by one at most."""
+    return range(count * rank // ranks, count * (rank + 1) // ranks)
+
+
 class Batches:
     """Batches of ``batch_size`` (B) examples in the order given by ``seed``; ``flip`` mirrors half of the
-    draws.
+    draws. Of each, ``rank`` of ``ranks`` gets its `share`.
 
     Raises:
-        ValueError: if the batch size or the seed is not allowed, or the data to be mirrored are not images.
+        ValueError: if the batch size, the seed or the rank is not allowed, or the data to be mirrored are not images.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int, *, flip: bool = False) -> None:
+    def __init__(
+        self, dataset: Dataset, batch_size: int, seed: int, *, flip: bool = False, rank: int = 0, ranks: int = 1
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch size is {batch_size}; at least 1 is needed")
+        if not 0 <= rank < ranks <= batch_size:
+            raise ValueError(f"rank {rank} of {ranks} with batch size {batch_size}; allowed: at most a rank an example")
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}; allowed: 0 to 2**64 - 1")
         if flip and len(dataset.shape) != 3:
@@ -66,15 +78,16 @@ class Batches:
         self.batch_size = batch_size
         self.seed = seed
         self.flip = flip
+        self.share = share(batch_size, rank, ranks)
 
     def at(self, step: int) -> Batch:
-        """Return the batch of optimiser step ``step`` >= 0."""
+        """Return the rank's share of the batch of optimiser step ``step`` >= 0."""
         examples, mirrored = self._drawn(step)
         x, condition = self.dataset.batch(examples)
         if self.flip:
             for image in (x, *(condition[name] for name in ("image",) if name in condition)):
                 image[mirrored] = image[mirrored].flip(-1)
-        return Batch(step, x, condition, torch.arange(self.batch_size), torch.from_numpy(examples))
+        return Batch(step, x, condition, torch.arange(self.share.start, self.share.stop), torch.from_numpy(examples))
 
     def iterate(self, start_step: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of the steps start_step, start_step + 1, …, without end, two of them read ahead.
@@ -93,9 +106,9 @@ class Batches:
                 reader.shutdown(cancel_futures=True)
 
     def _drawn(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which example each position of the step draws, (B,) int64; whether it is mirrored, (B,) bool."""
+        """Which example each position of the share draws, (n,) int64; whether it is mirrored, (n,) bool."""
         count = len(self.dataset)
-        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        positions = step * self.batch_size + np.array(self.share)
         epochs, places = np.divmod(positions, count)
         examples, mirrored = np.empty(len(positions), np.int64), np.empty(len(positions), bool)
         for epoch in np.unique(epochs).tolist():
