@@ -24,6 +24,7 @@ class Batch(NamedTuple):
     condition: dict[str, Tensor]
     index: Tensor
     examples: Tensor
+    global_batch: int = SIZE
 
 
 def batches(start: int, stop: int) -> Iterator[Batch]:

@@ -79,7 +79,7 @@ def training(folder: Path, precision: str = "auto") -> Work:
     def batches() -> Iterator[Batch]:
         places = torch.arange(count)
         while True:
-            yield Batch(made.step, vehicle.probe["x"], {}, places, places)
+            yield Batch(made.step, vehicle.probe["x"], {}, places, places, len(places))
 
     steps = made.steps(batches())
     facts = {"units": count, "unit": "images", "flops": 3 * forward_flops(vehicle), "probe_loss": probe_loss(vehicle)}

@@ -39,6 +39,7 @@ class Batch:
         condition: keywords for the network (:mod:`logsnr.data.conditions`); images are mirrored with their example.
         index: (n,) int64, the position in the global batch, among 0 .. B−1.
         examples: (n,) int64, the position in the data set.
+        global_batch: B.
     """
 
     step: int
@@ -46,6 +47,7 @@ class Batch:
     condition: dict[str, Tensor]
     index: Tensor
     examples: Tensor
+    global_batch: int
 
 
 def share(count: int, rank: int, ranks: int) -> range:
@@ -87,7 +89,8 @@ class Batches:
         if self.flip:
             for image in (x, *(condition[name] for name in ("image",) if name in condition)):
                 image[mirrored] = image[mirrored].flip(-1)
-        return Batch(step, x, condition, torch.arange(self.share.start, self.share.stop), torch.from_numpy(examples))
+        index = torch.arange(self.share.start, self.share.stop)
+        return Batch(step, x, condition, index, torch.from_numpy(examples), self.batch_size)
 
     def iterate(self, start_step: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of the steps start_step, start_step + 1, …, without end, two of them read ahead.

@@ -31,7 +31,10 @@ from logsnr.train.report import Report, binned
 
 
 class Batch(Protocol):
-    """x: (B, *). condition: (B, *) by keyword. index: (B,) place in the global batch. examples: (B,) ids."""
+    """x: (n, *), condition: (n, *) by keyword, examples: (n,) ids of a rank's share. index: (n,) places in B.
+
+    global_batch: B, the examples of all ranks.
+    """
 
     @property
     def step(self) -> int: ...
@@ -43,6 +46,8 @@ class Batch(Protocol):
     def index(self) -> Tensor: ...
     @property
     def examples(self) -> Tensor: ...
+    @property
+    def global_batch(self) -> int: ...
 
 
 class NonFiniteLoss(ArithmeticError):  # noqa: N818 (names what happened, like FloatingPointError's siblings)
