@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from logsnr import nets
-from logsnr.nets import native
+from logsnr.nets import native, norm_silu
 from logsnr.nets.blocks import Attention, attend_as_one, mix
 from logsnr.nets.layers import normalised
 from logsnr.nets.resample import doubled_then_convolved
@@ -41,7 +41,7 @@ def test_passes_give_pytorchs_values_and_gradients(
     e = None if shared else torch.randn(3, channels).requires_grad_()
     given = [t for t in (x, gain, offset, e) if t is not None]
     dy = innermost(3, channels, size, size, seed=1)
-    y = native.norm_silu(x, gain, offset, e, groups=groups, eps=1e-5, silu=silu)
+    y = norm_silu.norm_silu(x, gain, offset, e, groups=groups, eps=1e-5, silu=silu)
     found = torch.autograd.grad(y, given, dy)
 
     wide = [t.detach().float().requires_grad_() for t in given]
@@ -63,7 +63,7 @@ def test_the_gradient_of_a_gradient_is_pytorchs() -> None:
         y = (
             plain(value, gain, offset, None, 4, True)
             if wide
-            else native.norm_silu(value, gain, offset, groups=4, eps=1e-5)
+            else norm_silu.norm_silu(value, gain, offset, groups=4, eps=1e-5)
         )
         (dx,) = torch.autograd.grad(y, x, dy.to(y), create_graph=True)
         second.append(torch.autograd.grad(dx.float().square().sum(), gain)[0])
@@ -73,7 +73,7 @@ def test_the_gradient_of_a_gradient_is_pytorchs() -> None:
 @compiled
 def test_a_row_does_not_know_its_neighbours() -> None:
     x, norm = innermost(6, 64, 8, 8), nn.GroupNorm(16, 64)
-    assert native.suits(x)
+    assert norm_silu.suits(x)
     whole, shifted = normalised(norm, x), normalised(norm, x.roll(2, 0).contiguous(memory_format=torch.channels_last))
     assert whole.equal(shifted.roll(-2, 0))
 

@@ -18,18 +18,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import native
+from . import norm_silu, winograd
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
 TILE = 16  # floats in a cache line
 
-_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-
 
 def at_least_float32(x: Tensor) -> Tensor:
     """x in float32, or in its own precision where that is higher."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution; by `winograd` where that suits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return winograd.convolved(x, self) if winograd.suits(x, self) else super().forward(x)
+
+
+_CONVOLUTIONS = {1: nn.Conv1d, 2: Conv2d, 3: nn.Conv3d}
 
 
 class SiLU(nn.Module):
@@ -131,13 +139,13 @@ def normalised(
 ) -> Tensor:
     """silu(norm(x + e)(1 + scale) + shift) of features x (B, C, *); e (B, C) or none, scale and shift both or none.
 
-    activate: with silu. Where `native` suits by its passes, which differ in the last bits.
+    activate: with silu. Where `norm_silu` suits by its passes, which differ in the last bits.
     """
-    if native.suits(x):
+    if norm_silu.suits(x):
         gain, offset = norm.weight.unsqueeze(0), norm.bias.unsqueeze(0)
         if scale is not None and shift is not None:
             gain, offset = gain * (1 + scale.float()), offset * (1 + scale.float()) + shift.float()
-        return native.norm_silu(x, gain, offset, e, groups=norm.num_groups, eps=norm.eps, silu=activate)
+        return norm_silu.norm_silu(x, gain, offset, e, groups=norm.num_groups, eps=norm.eps, silu=activate)
     h = norm(x if e is None else x + over(e, x))
     if scale is not None and shift is not None:
         h = h * (1 + over(scale, h)) + over(shift, h)

@@ -1,4 +1,4 @@
-/* y = f(a x + c) and its gradients over features x (B, N, C) in bfloat16, channels innermost; see native.py for the
+/* y = f(a x + c) and its gradients over features x (B, N, C) in bfloat16, channels innermost; see norm_silu.py for the
    formulas. Plain C: the compiler makes vectors of the loops over channels, OpenMP shares the examples among threads. */
 
 #include <math.h>
@@ -64,7 +64,7 @@ static inline __attribute__((always_inline)) void slopes(int64_t N, int64_t C, i
 
 /* In: x (B, N, C); e (B, C) or null; gain, offset (B, C), or (1, C) where `each` is 0.
    Out: y (B, N, C); kept (5, B, C): a, c, r, e - mean, sum of x. */
-void forward(int64_t B, int64_t N, int64_t C, int64_t groups, int64_t each, float eps, int32_t silu, const bf16 *x,
+int norm_silu(int64_t B, int64_t N, int64_t C, int64_t groups, int64_t each, float eps, int32_t silu, const bf16 *x,
              const float *e, const float *gain, const float *offset, bf16 *y, float *kept) {
     float *a = kept, *c = a + B * C, *r = c + B * C, *centred = r + B * C, *s1 = centred + B * C;
 #pragma omp parallel for schedule(static)
@@ -108,11 +108,12 @@ void forward(int64_t B, int64_t N, int64_t C, int64_t groups, int64_t each, floa
                 for (int64_t k = 0; k < C; k++) out[k] = narrow(ab[k] * wide(row[k]) + cb[k]);
         }
     }
+    return 0;
 }
 
 /* In: as above, dy (B, N, C), kept. Out: dx (B, N, C); given (3, B, C): de, dgain, doffset.
    Returns 1 where memory for one example's dz is missing. */
-int backward(int64_t B, int64_t N, int64_t C, int64_t groups, int64_t each, int32_t silu, const bf16 *x, const bf16 *dy,
+int norm_silu_backward(int64_t B, int64_t N, int64_t C, int64_t groups, int64_t each, int32_t silu, const bf16 *x, const bf16 *dy,
              const float *gain, const float *kept, bf16 *dx, float *given) {
     const float *a = kept, *c = a + B * C, *r = c + B * C, *centred = r + B * C, *s1 = centred + B * C;
     float *de = given, *dgain = de + B * C, *doffset = dgain + B * C;
