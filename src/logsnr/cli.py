@@ -57,7 +57,7 @@ def _configured(parser: Parser) -> None:
 def _train(parser: Parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help=", ".join(FAMILIES))
     data = parser.add_argument_group("data")
-    known = "digits (default), toy:NAME, a folder of images, .npy, .npz, IDX or CIFAR-10 files"
+    known = "digits (default), toy:NAME, a folder of images, .npy, .npz, IDX, CIFAR-10, wds:SHARDS or hf:DATA"
     data.add_argument("--data", dest="data.source", metavar="DATA", help=known)
     data.add_argument("--size", dest="data.size", type=size, metavar="N|HxW", help="resize and centre-crop images")
     data.add_argument("--channels", dest="data.channels", type=int, metavar="C", help="convert images to 1, 3 or 4")

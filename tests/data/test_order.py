@@ -126,6 +126,7 @@ def test_an_error_of_the_reading_thread_reaches_the_caller(digits: Dataset) -> N
 
 class _Broken:
     shape = (2,)
+    shards = None
 
     def __len__(self) -> int:
         return 10

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from logsnr.data.beside import beside
 from logsnr.data.lazy import Lazy
-from logsnr.data.record import Block, Dataset, Examples, Source, Wish
+from logsnr.data.record import Block, Dataset, Examples, Shards, Source, Wish
 from logsnr.data.resize import FILTER, resize
 from logsnr.data.split import held_out
 from logsnr.data.survey import fit, layout_of, levels_of, model_shape, refuse_non_finite
@@ -51,6 +51,7 @@ def assemble(source: str, found: Source, split: str, wish: Wish) -> Dataset:
         _examples=blocks[name].examples,
         _rows=rows,
         _beside=beside(blocks, name, (fitted, fitted_rows), transform.shape),
+        shards=_shards(blocks[name], rows),
     )
 
 
@@ -70,7 +71,16 @@ def _places(blocks: dict[str, Block]) -> dict[str, tuple[str, np.ndarray]]:
     if len(blocks) > 1:
         return {name: (name, np.arange(block.examples.shape[0])) for name, block in blocks.items()}
     ((name, block),) = blocks.items()
-    return {split: (name, rows) for split, rows in held_out(block.examples.shape[0]).items()}
+    found = held_out(block.examples.shape[0])
+    return {split: (name, rows if block.shards is None else np.sort(rows)) for split, rows in found.items()}
+
+
+def _shards(block: Block, rows: np.ndarray) -> Shards | None:
+    """How a split of a block lies, which is made of these ascending rows; shards without an example are left out."""
+    if block.shards is None:
+        return None
+    bounds = np.searchsorted(rows, np.cumsum([0, *block.shards.sizes]))
+    return block.shards._replace(sizes=tuple(size for size in np.diff(bounds).tolist() if size))
 
 
 def _labels(blocks: dict[str, Block], classes: tuple[str, ...]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

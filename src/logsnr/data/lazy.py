@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +16,12 @@ from typing import Any
 import numpy as np
 
 KEPT_BYTES = 2**30
+
+
+def workers() -> int:
+    """How many threads read and decode: a rank's part of the processors that this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 class Lazy:
@@ -43,7 +50,7 @@ class Lazy:
 
     def _fill(self, out: np.ndarray, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
         if len(rows):
-            with ThreadPoolExecutor(min(len(rows), os.cpu_count() or 1)) as pool:
+            with ThreadPoolExecutor(min(len(rows), workers())) as pool:
                 for place, example in zip(places, pool.map(self._make, rows.tolist()), strict=True):
                     out[place] = example
         return out

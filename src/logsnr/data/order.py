@@ -8,6 +8,8 @@ step n needs no state but n.
 
 The next N words of the same stream decide, by their top bit, which draws are mirrored.
 
+Data that lies in shards says so, and is drawn in the order of :mod:`logsnr.data.lanes` instead.
+
 Of several ranks each reads its own share of every batch, a stretch of it, so that the batch is the same for any number
 of ranks.
 """
@@ -19,11 +21,13 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from logsnr.data.lanes import Lanes
 from logsnr.data.record import Dataset
 
 PREFETCHED = 2
@@ -55,12 +59,51 @@ def share(count: int, rank: int, ranks: int) -> range:
     return range(count * rank // ranks, count * (rank + 1) // ranks)
 
 
+class Order(Protocol):
+    """Which examples a step draws."""
+
+    def refuse(self, ranks: int) -> None:
+        """Raise ValueError unless this many ranks can share a batch."""
+
+    def drawn(self, step: int, places: range) -> tuple[np.ndarray, np.ndarray]:
+        """Which example each place (n,) of the global batch draws, int64, and whether it is mirrored, bool."""
+
+
+class Permutations:
+    """All ``count`` examples permuted anew each epoch, and the epochs end to end; any rank may read any example."""
+
+    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+
+    def refuse(self, ranks: int) -> None:
+        """Any number of ranks is allowed."""
+
+    def drawn(self, step: int, places: range) -> tuple[np.ndarray, np.ndarray]:
+        """Which example each place (n,) of the global batch draws, int64, and whether it is mirrored, bool."""
+        epochs, rows = np.divmod(step * self.batch_size + np.array(places), self.count)
+        examples, mirrored = np.empty(len(rows), np.int64), np.empty(len(rows), bool)
+        for epoch in np.unique(epochs).tolist():
+            order, flips = _epoch(self.seed, epoch, self.count)
+            now = epochs == epoch
+            examples[now], mirrored[now] = order[rows[now]], flips[rows[now]]
+        return examples, mirrored
+
+
+def order_of(dataset: Dataset, batch_size: int, seed: int) -> Order:
+    """The order that suits the data: in lanes if it lies in shards."""
+    shards = dataset.shards
+    if shards is None:
+        return Permutations(len(dataset), batch_size, seed)
+    return Lanes(shards.sizes, batch_size, seed, mixed=shards.mixed)
+
+
 class Batches:
     """Batches of ``batch_size`` (B) examples in the order given by ``seed``; ``flip`` mirrors half of the
     draws. Of each, ``rank`` of ``ranks`` gets its `share`.
 
     Raises:
-        ValueError: if the batch size, the seed or the rank is not allowed, or the data to be mirrored are not images.
+        ValueError: if the batch size, the seed, the rank or the number of ranks is not allowed, or the data to be
+            mirrored are not images.
     """
 
     def __init__(
@@ -81,10 +124,12 @@ class Batches:
         self.seed = seed
         self.flip = flip
         self.share = share(batch_size, rank, ranks)
+        self.order = order_of(dataset, batch_size, seed)
+        self.order.refuse(ranks)
 
     def at(self, step: int) -> Batch:
         """Return the rank's share of the batch of optimiser step ``step`` >= 0."""
-        examples, mirrored = self._drawn(step)
+        examples, mirrored = self.order.drawn(step, self.share)
         x, condition = self.dataset.batch(examples)
         if self.flip:
             for image in (x, *(condition[name] for name in ("image",) if name in condition)):
@@ -107,18 +152,6 @@ class Batches:
                     step += 1
             finally:
                 reader.shutdown(cancel_futures=True)
-
-    def _drawn(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which example each position of the share draws, (n,) int64; whether it is mirrored, (n,) bool."""
-        count = len(self.dataset)
-        positions = step * self.batch_size + np.array(self.share)
-        epochs, places = np.divmod(positions, count)
-        examples, mirrored = np.empty(len(positions), np.int64), np.empty(len(positions), bool)
-        for epoch in np.unique(epochs).tolist():
-            order, flips = _epoch(self.seed, epoch, count)
-            now = epochs == epoch
-            examples[now], mirrored[now] = order[places[now]], flips[places[now]]
-        return examples, mirrored
 
 
 @lru_cache(maxsize=4)

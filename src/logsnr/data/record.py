@@ -35,15 +35,30 @@ class Wish(NamedTuple):
     channels: int | None = None
 
 
+class Shards(NamedTuple):
+    """How examples lie that are not cheap to read at random, or too many to read at once.
+
+    sizes: examples in each shard; the shards are consecutive rows.
+    mixed: how many shards are permuted together (:mod:`logsnr.data.lanes`).
+    identity: a hash that stands for the content of all of them, where reading it all is out of the question.
+    """
+
+    sizes: tuple[int, ...]
+    mixed: int
+    identity: str
+
+
 class Block(NamedTuple):
     """Raw examples (N, *raw_shape) and what labels them, (N,) integers or strings, or None.
 
     beside: further arrays that condition the examples, row by row, by the keyword they become: "vector", "image".
+    shards: how they lie, or None if any example is as cheap to read as any other, and all are read at once.
     """
 
     examples: Examples
     labels: np.ndarray | None = None
     beside: dict[str, np.ndarray] = {}  # noqa: RUF012 (never changed)
+    shards: Shards | None = None
 
 
 class Beside(NamedTuple):
@@ -90,6 +105,7 @@ class Dataset:
         labels: (N,) int64, or None.
         transform: raw ↔ model units, fitted on the training split (levels: on all splits).
         facts: what the summary adds: examples by split, resize, modes and sizes of image files.
+        shards: how the examples lie, None if they are cheap to read at random.
     """
 
     source: str
@@ -101,6 +117,7 @@ class Dataset:
     _examples: Examples = field(repr=False)
     _rows: np.ndarray = field(repr=False)
     _beside: dict[str, Beside] = field(repr=False, default_factory=dict)
+    shards: Shards | None = field(repr=False, default=None)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -178,13 +195,17 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 of count, shape, dtype, split and resize, then of the raw bytes in order.
 
-        Neither path nor file format is part of it: equal data has equal fingerprints.
+        Neither path nor file format is part of it: equal data has equal fingerprints. Of data in shards, the reader's
+        identity of them stands for the bytes.
         """
-        return self._survey[0]
+        return self._survey[0] if self.shards is None else self._digest(self.shards.identity).hexdigest()
 
     def summary(self) -> dict[str, Any]:
-        """Return what there is to print about the data, as plain JSON values; reads every example once."""
-        fingerprint, low, high = self._survey
+        """Return what there is to print about the data, as plain JSON values.
+
+        Reads every example once, or the first `FEW` of data in shards.
+        """
+        _, low, high = self._survey
         return {
             "source": self.source,
             "split": self.split,
@@ -195,18 +216,21 @@ class Dataset:
             "classes": list(self.classes),
             **({"conditions": list(self.conditions.names)} if self._beside else {}),
             "range": [low, high],
-            "fingerprint": fingerprint,
+            "fingerprint": self.fingerprint,
             **self.facts,
             "notes": self._notes(low, high),
         }
 
+    def _digest(self, *more: str) -> hashlib._Hash:
+        dtype = self._examples.dtype.newbyteorder("<")
+        head = [len(self), *self.transform.raw_shape], dtype.str, self.split, self.facts["resize"], *more
+        return hashlib.sha256(json.dumps(head).encode())
+
     @cached_property
     def _survey(self) -> tuple[str, float | int, float | int]:
-        dtype = self._examples.dtype.newbyteorder("<")
-        head = [len(self), *self.transform.raw_shape], dtype.str, self.split, self.facts["resize"]
-        digest = hashlib.sha256(json.dumps(head).encode())
+        dtype, digest = self._examples.dtype.newbyteorder("<"), self._digest()
         lows, highs = [], []
-        for raw in chunks(self._examples, self._rows):
+        for raw in chunks(self._examples, self._rows if self.shards is None else self._rows[:FEW]):
             digest.update(np.ascontiguousarray(raw, dtype=dtype).tobytes())
             lows.append(raw.min().item())
             highs.append(raw.max().item())
@@ -214,6 +238,8 @@ class Dataset:
 
     def _notes(self, low: float, high: float) -> list[str]:
         notes = []
+        if self.shards is not None and len(self) > FEW:
+            notes.append(f"range: of the first {FEW} examples; fingerprint: of the shards' names, sizes and indices")
         if len(self) < FEW:
             notes.append(f"{len(self)} examples: expect memorisation; consider --flip and measure copies")
         if self.levels is None and low >= 0 and high <= 1 and len(self.shape) == 3:

@@ -20,6 +20,7 @@ from logsnr.data.digits import read_digits
 from logsnr.data.idx import is_idx, read_idx
 from logsnr.data.images import read_folder
 from logsnr.data.record import Block, Dataset, Source, Wish
+from logsnr.data.wds import is_wds, read_wds
 
 TOY_TRAIN, TOY_TEST = 10_000, 2_000
 
@@ -47,6 +48,7 @@ class Reader(NamedTuple):
 READERS = (
     Reader("digits", lambda source: source == "digits", read_digits),
     Reader("toy:NAME", lambda source: source.startswith("toy:"), read_toy),
+    Reader("wds:SHARDS", is_wds, read_wds),
     Reader("x.npy", is_npy, read_npy),
     Reader("x.npz", is_npz, read_npz),
     Reader("an IDX (MNIST) file or folder", is_idx, read_idx),

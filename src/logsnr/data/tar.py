@@ -1,0 +1,224 @@
+"""What is in a tar file of examples, without reading its examples: an index, made once and kept.
+
+A sample is the consecutive members whose names agree up to the first dot of the file name, as WebDataset has it
+(github.com/webdataset/webdataset); one of them is an image. The index says of every sample where its image lies, the
+size and mode in the image's header, and its label: the text of the member .cls, or the value of "label", "class" or
+"cls" in the member .json. It is made from the tar's headers, the first bytes of each image, and the labels.
+
+It is kept as `.NAME.index.safetensors` beside the tar, or in `$LOGSNR_CACHE` (else `~/.cache/logsnr`) where that place
+cannot be written to, and is made anew when the tar's size or time of change are other than it says. Processes that make
+it at the same time do not meet: each writes a file of its own and renames it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from logsnr.data.pixels import CHANNELS, EXTENSIONS, Header, header
+
+FORMAT = "1"
+MODES = tuple(CHANNELS)
+LABEL_KEYS = ("label", "class", "cls")
+_END = bytes(2 * tarfile.BLOCKSIZE)
+_FIRST_BYTES = (2**12, 2**16)
+_KEPT_OPEN = 256
+
+
+@dataclass(frozen=True)
+class Index:
+    """The samples of one tar, in its order.
+
+    Attributes:
+        state: size and time of change of the tar.
+        names: names of the images in the tar, one a line.
+        labels: one a line, empty if no sample has one.
+        others: members that are not used, by extension.
+        places: (n, 2) int64, where the image begins and how many bytes it has.
+        headers: (n, 3) int64, the image's mode as a place in `MODES`, its height, its width.
+    """
+
+    state: str
+    names: str
+    labels: str
+    others: dict[str, int]
+    places: np.ndarray
+    headers: np.ndarray
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names, labels, places and headers."""
+        arrays = self.places.astype("<i8").tobytes() + self.headers.astype("<i8").tobytes()
+        return hashlib.sha256(json.dumps([self.names, self.labels]).encode() + arrays).hexdigest()
+
+
+class Sample(NamedTuple):
+    """The members of one sample that are used: the image's name, where it lies, its header, and the label."""
+
+    name: str
+    place: tuple[int, int]
+    header: Header
+    label: str | None
+
+
+def index(path: Path) -> Index:
+    """Return the index of a tar: the one that is kept if it is of this very file, else a new one, which is kept.
+
+    Raises:
+        ValueError: naming the tar or the member, if the tar is damaged or compressed, a sample has no image or
+            several, an image has a damaged header, or some samples have a label and others none.
+    """
+    stat = path.stat()
+    state = f"{FORMAT} {stat.st_size} {stat.st_mtime_ns}"
+    absolute = hashlib.sha256(str(path.absolute()).encode()).hexdigest()
+    cache = Path(os.environ.get("LOGSNR_CACHE") or Path.home() / ".cache" / "logsnr")
+    kept = [path.with_name(f".{path.name}.index.safetensors"), cache / "shards" / f"{absolute}.safetensors"]
+    found = next((found for place in kept if (found := _load(place, state)) is not None), None)
+    if found is None:
+        found = _make(path, state)
+        any(_save(found, place) for place in kept)
+    return found
+
+
+def read(path: Path, state: str, start: int, size: int) -> bytes:
+    """Return the bytes start .. start+size−1 of a tar in this state; any number of threads at once."""
+    if os.name == "posix":
+        file = _opened(path, state)  # held until it has been read: it may leave the cache meanwhile
+        return os.pread(file.fileno(), size, start)
+    with path.open("rb") as own:
+        own.seek(start)
+        return own.read(size)
+
+
+@lru_cache(maxsize=_KEPT_OPEN)
+def _opened(path: Path, state: str) -> io.FileIO:
+    # closed when it has left this cache and the last thread that reads it has let go of it
+    return io.FileIO(path)
+
+
+def _make(path: Path, state: str) -> Index:
+    others: Counter[str] = Counter()
+    try:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            samples = [_sample(path, file, key, members, others) for key, members in _samples(tar)]
+            file.seek(-min(len(_END), path.stat().st_size), os.SEEK_END)
+            whole = file.read() == _END
+    except tarfile.TarError as error:
+        raise ValueError(f"{path}: {error}; allowed: whole tar files that are not compressed") from error
+    if not samples or not whole:
+        what = "is cut short: it does not end as a tar ends" if samples else "has no samples"
+        raise ValueError(f"{path} {what}")
+    labels = [sample.label for sample in samples if sample.label is not None]
+    if labels and len(labels) < len(samples):
+        without = next(sample.name for sample in samples if sample.label is None)
+        raise ValueError(f"{path}: {without} has no label (.cls, or label in .json), but other samples have one")
+    return Index(
+        state,
+        "\n".join(sample.name for sample in samples),
+        "\n".join(labels),
+        dict(others),
+        np.array([sample.place for sample in samples], np.int64),
+        np.array([(MODES.index(mode), *size) for _, _, (mode, *size), _ in samples], np.int64),
+    )
+
+
+def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tuple[str, tarfile.TarInfo]]]]:
+    """The key of each sample, and its members by extension."""
+    key, members = "", []
+    for member in tar:
+        folder, _, name = member.name.rpartition("/")
+        stem, _, extension = name.partition(".")
+        if not member.isfile() or not stem:
+            continue
+        this = f"{folder}/{stem}" if folder else stem
+        if members and this != key:
+            yield key, members
+            members = []
+        key = this
+        members.append((f".{extension.lower()}", member))
+    if members:
+        yield key, members
+
+
+def _sample(
+    path: Path, file: io.BufferedReader, key: str, members: list[tuple[str, tarfile.TarInfo]], others: Counter[str]
+) -> Sample:
+    images = [member for extension, member in members if extension in EXTENSIONS]
+    if len(images) != 1:
+        found = ", ".join(extension for extension, _ in members)
+        raise ValueError(
+            f"{path}: sample {key} has the members {found}; allowed: one image, {' '.join(EXTENSIONS)}, "
+            "and a label, .cls or .json"
+        )
+    (image,), label = images, None
+    for extension, member in members:
+        if extension in (".cls", ".json"):
+            file.seek(member.offset_data)
+            label = _label(f"{member.name} of {path}", extension, file.read(member.size)) or label
+        elif member is not image:
+            others[extension] += 1
+    return Sample(image.name, (image.offset_data, image.size), _header(path, file, image), label)
+
+
+def _header(path: Path, file: io.BufferedReader, image: tarfile.TarInfo) -> Header:
+    """The image's header from its first bytes; from all of them where those do not do."""
+    name = f"{image.name} of {path}"
+    for most in (*(most for most in _FIRST_BYTES if most < image.size), image.size):
+        file.seek(image.offset_data)
+        try:
+            return header(io.BytesIO(file.read(most)), name)
+        except ValueError:
+            if most == image.size:
+                raise
+    raise AssertionError  # the last one returns or raises
+
+
+def _label(name: str, extension: str, content: bytes) -> str | None:
+    try:
+        text = content.decode()
+        record = {LABEL_KEYS[0]: text.strip()} if extension == ".cls" else json.loads(text)
+        found = next((str(record[key]) for key in LABEL_KEYS if key in record), None)
+        if found is not None and len(found.splitlines()) != 1:
+            raise ValueError(f"the label {found!r}; allowed: one line")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}: {error}") from error
+    return found
+
+
+def _save(made: Index, place: Path) -> bool:
+    """Whether the place took it."""
+    texts = {"state": made.state, "names": made.names, "labels": made.labels, "others": json.dumps(made.others)}
+    fresh = place.with_name(f"{place.name}.{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"places": made.places, "headers": made.headers}, fresh, texts)
+        os.replace(fresh, place)
+    except (OSError, SafetensorError):
+        return False
+    return True
+
+
+def _load(place: Path, state: str) -> Index | None:
+    """The index at a place, None if there is none of this state."""
+    try:
+        with safe_open(place, "numpy") as file:
+            texts = file.metadata() or {}
+            if texts.get("state") != state:
+                return None
+            arrays = (file.get_tensor(name) for name in ("places", "headers"))
+            return Index(state, texts["names"], texts["labels"], json.loads(texts["others"]), *arrays)
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
