@@ -117,7 +117,8 @@ def diffusers_sampling(folder: Path) -> Work:
     diffusers, pipeline_ddim = _module("diffusers"), _module("diffusers.pipelines.ddim.pipeline_ddim")
     vehicle = read(folder)
     start = vehicle.probe["start"].to(_device())
-    scheduler = diffusers.DDIMScheduler(num_train_timesteps=1000, beta_schedule="linear")
+    # the levels that are ours: 50 equal strides from pure noise
+    scheduler = diffusers.DDIMScheduler(1000, beta_schedule="linear", timestep_spacing="trailing")
     pipeline = diffusers.DDIMPipeline(unet(vehicle).eval(), scheduler)
     pipeline.set_progress_bar_config(disable=True)
     pipeline_ddim.randn_tensor = lambda *args, **options: start  # the same starting points; nothing else is random
