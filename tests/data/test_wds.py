@@ -136,18 +136,21 @@ def test_a_damaged_index_is_made_anew(folder: Path) -> None:
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_draw_one_rank_s_batches_and_open_other_shards(
-    folder: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch, ranks: int
+    tmp_path: Path, images: np.ndarray, opened: list[str], monkeypatch: pytest.MonkeyPatch, ranks: int
 ) -> None:
+    write_shards(tmp_path / "data", images, None, 8, "train")
+    write_shards(tmp_path / "data", images, None, 1, "val")
+    source = f"wds:{tmp_path / 'data'}"
     monkeypatch.setattr("logsnr.data.lazy.KEPT_BYTES", 0)  # as data is that does not fit: every draw is a read
-    whole = Batches(load(f"wds:{folder}"), 16, 3, flip=True)
-    steps = range(4)  # less than an epoch of the shortest lane
+    whole = Batches(load(source), 16, 3, flip=True)
+    steps = range(COUNT // 16)  # one epoch
     expected = [whole.at(step) for step in steps]
     assert len(opened) == 16 * len(steps)
     read: list[set[str]] = []
     parts = []
     for rank in range(ranks):
         opened.clear()
-        batches = Batches(load(f"wds:{folder}"), 16, 3, flip=True, rank=rank, ranks=ranks)
+        batches = Batches(load(source), 16, 3, flip=True, rank=rank, ranks=ranks)
         parts.append([batches.at(step) for step in steps])
         read.append(set(opened))
     assert sum(map(len, read)) == len(set.union(*read)) == 8

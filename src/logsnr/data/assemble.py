@@ -71,8 +71,8 @@ def _places(blocks: dict[str, Block]) -> dict[str, tuple[str, np.ndarray]]:
     if len(blocks) > 1:
         return {name: (name, np.arange(block.examples.shape[0])) for name, block in blocks.items()}
     ((name, block),) = blocks.items()
-    found = held_out(block.examples.shape[0])
-    return {split: (name, rows if block.shards is None else np.sort(rows)) for split, rows in found.items()}
+    found = held_out(block.examples.shape[0], block.shards.sizes if block.shards else ())
+    return {split: (name, rows) for split, rows in found.items()}
 
 
 def _shards(block: Block, rows: np.ndarray) -> Shards | None:

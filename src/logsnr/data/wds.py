@@ -25,7 +25,7 @@ import numpy as np
 from logsnr.data.lazy import Lazy, workers
 from logsnr.data.pixels import Header, decode, layout, lazy, one_mode, one_size
 from logsnr.data.record import Block, Shards, Source, Wish
-from logsnr.data.split import NAMES
+from logsnr.data.split import by_name
 from logsnr.data.tar import MODES, Index, index, read
 
 PREFIX = "wds:"
@@ -51,9 +51,9 @@ def read_wds(source: str, wish: Wish) -> Source:
     headers, counts = _headers(indices)
     mode = one_mode(headers, wish.channels)
     size = wish.size or one_size(headers)
+    parts = {split: {path: indices[path] for path in part} for split, part in by_name(paths).items()}
     blocks = {
-        split: Block(_lazy(part, mode, size), _labels(part), shards=_shards(part))
-        for split, part in _splits(indices).items()
+        split: Block(_lazy(part, mode, size), _labels(part), shards=_shards(part)) for split, part in parts.items()
     }
     modes, sizes, others = Counter[str](), Counter[str](), Counter[str]()
     for header, count in counts.items():
@@ -95,14 +95,6 @@ def _headers(indices: dict[Path, Index]) -> tuple[dict[str, Header], dict[Header
                 headers[f"{each.names.splitlines()[first[place]]} of {path}"] = header
             counts[header] = counts.get(header, 0) + int(count[place])
     return headers, counts
-
-
-def _splits(indices: dict[Path, Index]) -> dict[str, dict[Path, Index]]:
-    words = {path: [path.parent.name, *re.split(r"[^a-zA-Z0-9]+", path.stem)] for path in indices}
-    found = {path: next((NAMES[w.lower()] for w in words[path] if w.lower() in NAMES), "") for path in indices}
-    if not all(found.values()):
-        return {"": indices}
-    return {split: {p: indices[p] for p in indices if found[p] == split} for split in dict.fromkeys(found.values())}
 
 
 def _lazy(part: dict[Path, Index], mode: str, size: tuple[int, int]) -> Lazy:
