@@ -17,6 +17,7 @@ from logsnr.data.arrays import is_npy, is_npz, read_npy, read_npz
 from logsnr.data.assemble import assemble
 from logsnr.data.cifar import is_cifar, read_cifar
 from logsnr.data.digits import read_digits
+from logsnr.data.hf import is_hf, read_hf
 from logsnr.data.idx import is_idx, read_idx
 from logsnr.data.images import read_folder
 from logsnr.data.record import Block, Dataset, Source, Wish
@@ -49,6 +50,7 @@ READERS = (
     Reader("digits", lambda source: source == "digits", read_digits),
     Reader("toy:NAME", lambda source: source.startswith("toy:"), read_toy),
     Reader("wds:SHARDS", is_wds, read_wds),
+    Reader("hf:DATA", is_hf, read_hf),
     Reader("x.npy", is_npy, read_npy),
     Reader("x.npz", is_npz, read_npz),
     Reader("an IDX (MNIST) file or folder", is_idx, read_idx),
