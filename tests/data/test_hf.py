@@ -159,7 +159,7 @@ def test_what_is_ambiguous_or_missing_is_one_line(tmp_path: Path, refused: Refus
     assert "no column 'x'; its columns: img (Image), label (ClassLabel)" in refused(f"hf:{tmp_path}/two?image=x")
     assert "note: " not in refused(f"hf:{tmp_path}/two?image=note")
     assert "unknown option colour; allowed: image, label, split, config" in refused(f"hf:{tmp_path}/two?colour=1")
-    assert "no split 'dev'; it has: " in refused(f"hf:{tmp_path}/two?split=dev&image=img")
+    assert "no split 'dev'; it has: none with a name" in refused(f"hf:{tmp_path}/two?split=dev&image=img")
     write(tmp_path / "none" / "a.parquet", table(images).drop_columns(["img"]))
     assert "no column is an image; its columns: label (ClassLabel), note (string)" in refused(f"hf:{tmp_path}/none")
     for config in ("big", "small"):

@@ -61,7 +61,7 @@ def read_hf(source: str, wish: Wish) -> Source:
     if (only := options.get("split")) is not None:
         name = NAMES.get(only.lower(), only)
         if name not in tables:
-            raise ValueError(f"no split {only!r}; it has: {', '.join(tables)}")
+            raise ValueError(f"no split {only!r}; it has: {', '.join(filter(None, tables)) or 'none with a name'}")
         tables = {"": tables[name]}
     features = next(iter(tables.values())).features
     image, label = _column(features, "image", options.get("image")), _column(features, "label", options.get("label"))
@@ -185,12 +185,11 @@ def _lazy(table: Table, image: str, mode: str, size: tuple[int, int], wish: Wish
         found = header(io.BytesIO(content), name)
         if wish.channels is None and found.mode != mode:
             raise ValueError(
-                f"{name} is {found.mode} but the first are {mode}; convert all with --channels 3 (or 1, or 4)"
+                f"{name} is {found.mode}, the first are {mode}; convert all with --channels 3 (or 1, or 4)"
             )
         if wish.size is None and found[1:] != size:
-            raise ValueError(
-                f"{name} is {found.height}x{found.width}, the first are {size[0]}x{size[1]}; give --size N"
-            )
+            given, first = f"{found.height}x{found.width}", f"{size[0]}x{size[1]}"
+            raise ValueError(f"{name} is {given}, the first are {first}; give --size N or --size HxW")
         return decode(io.BytesIO(content), mode, name)
 
     return lazy(int(starts[-1]), mode, size, pixels)
