@@ -181,7 +181,7 @@ def test_an_example_unlike_the_first_is_named(tmp_path: Path, noise: np.random.G
     blocks = hf.read_hf(f"hf:{tmp_path}", hf.Wish()).blocks
     with pytest.raises(ValueError, match="^example 80 is 4x5, the first are 6x5; give --size N or --size HxW$"):
         blocks[""].examples[np.array([80])]
-    with pytest.raises(ValueError, match="^example 81 is L, the first are RGB; convert all with --channels 3"):
+    with pytest.raises(ValueError, match="^example 81 is L, the first are RGB; convert all: --channels 3"):
         blocks[""].examples[np.array([81])]
     both = hf.read_hf(f"hf:{tmp_path}", hf.Wish(size=(6, 5), channels=3)).blocks
     assert both[""].examples[np.array([80, 81])].shape == (2, 6, 5, 3)

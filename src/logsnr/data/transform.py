@@ -172,7 +172,7 @@ class Transform:
                 raise ValueError(f"raw data has dtype {raw.dtype}; this data has {self.levels} integer levels")
             if raw.size and not 0 <= int(raw.min()) <= int(raw.max()) < self.levels:
                 raise ValueError(f"raw values are {raw.min()} to {raw.max()}; allowed: 0 to {self.levels - 1}")
-            x = self._table[self._to_model(raw).astype(np.intp)]
+            x = self._looked_up(self._to_model(raw))
         return torch.from_numpy(np.ascontiguousarray(x))
 
     def decode(self, x: Tensor) -> np.ndarray:
@@ -210,6 +210,13 @@ class Transform:
             raise ValueError(f"a transform has the keys {sorted(names)}; given {sorted(record)}")
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
         return cls(**values)
+
+    def _looked_up(self, index: np.ndarray) -> np.ndarray:
+        # one example at a time: indices of a whole batch, eight bytes each, would leave the processor's caches
+        x = np.empty(index.shape, np.float32)
+        for place in np.ndindex(index.shape[: -len(self.shape)]):
+            np.take(self._table, index[place], out=x[place], mode="clip")
+        return x
 
     @cached_property
     def _table(self) -> np.ndarray:
