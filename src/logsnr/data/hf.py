@@ -184,9 +184,7 @@ def _lazy(table: Table, image: str, mode: str, size: tuple[int, int], wish: Wish
         content = _content(table.value(group, row - int(starts[group]), image), name)
         found = header(io.BytesIO(content), name)
         if wish.channels is None and found.mode != mode:
-            raise ValueError(
-                f"{name} is {found.mode}, the first are {mode}; convert all with --channels 3 (or 1, or 4)"
-            )
+            raise ValueError(f"{name} is {found.mode}, the first are {mode}; convert all: --channels 3 (or 1, or 4)")
         if wish.size is None and found[1:] != size:
             given, first = f"{found.height}x{found.width}", f"{size[0]}x{size[1]}"
             raise ValueError(f"{name} is {given}, the first are {first}; give --size N or --size HxW")
