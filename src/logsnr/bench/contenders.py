@@ -28,6 +28,16 @@ def _ours(room: str, **options: Any) -> Callable[[Path], Work]:
     return build
 
 
+def _bare(room: str) -> Callable[[Path], Work]:
+    def build(folder: Path) -> Work:
+        from logsnr.bench import bare
+
+        work: Work = getattr(bare, room)(folder)
+        return work
+
+    return build
+
+
 def _peer(room: str, **options: Any) -> Callable[[Path], Work]:
     def build(folder: Path) -> Work:
         from logsnr.bench import peers
@@ -47,6 +57,8 @@ CONTENDERS: dict[str, Callable[[Path], Work]] = {
     "training/diffusers-bf16": _peer("diffusers_training", precision="bf16"),
     "training/diffusers-bf16-channels-last": _peer("diffusers_training", precision="bf16", channels_last=True),
     "training/denoising-diffusion-pytorch": _peer("lucidrains_training"),
+    "trainer/ours": _ours("training"),
+    "trainer/bare": _bare("training"),
     "sampling/ours": _ours("sampling"),
     "sampling/ours-fp32": _ours("sampling", precision="fp32"),
     "sampling/diffusers": _peer("diffusers_sampling"),

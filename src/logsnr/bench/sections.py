@@ -33,6 +33,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "ceiling/convolution",
         "ceiling/matrix",
     ),
+    "trainer": ("trainer/ours", "trainer/bare"),
     "sampling": (
         "sampling/ours",
         "sampling/diffusers",
