@@ -70,11 +70,11 @@ def test_training_and_sampling_are_the_same_computation_for_us_and_for_diffusers
     assert status == 0
     training, sampling = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("training", "sampling"))
     assert training["relative_difference_of_loss"] < 1e-5
-    assert sampling["greatest_difference_of_images"] < 1e-3
+    assert sampling["greatest_difference_of_images"] < 1e-4
     for record in (training, sampling):
         assert {"processor", "command", "seed", "python", "logsnr"} <= record.keys()
         for outcome in record["contenders"].values():
-            assert {"precision", "threads", "seconds_median", "units_per_second"} <= outcome.keys()
+            assert {"precision", "threads", "seconds_median", "units_per_second", "peak_bytes"} <= outcome.keys()
         assert len(rows(record)) == len(record["contenders"])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -75,7 +76,17 @@ CONTENDERS: dict[str, Callable[[Path], Work]] = {
     "start/import-logsnr": _ours("start", code="import logsnr"),
     "start/import-torch": _ours("start", code="import torch"),
     "start/help": _ours("start", module=["logsnr", "--help"]),
+    "start/sample-16-digits": _ours("start_sample"),
 }
+
+
+def peak_bytes() -> int:
+    """The most memory that this process, or one it started, had until now: of the GPU if it uses one, else of the host."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def main() -> None:
@@ -89,7 +100,8 @@ def main() -> None:
         started = time.perf_counter()
         shown = work.go()
         seconds = time.perf_counter() - started
-        print(json.dumps({"seconds": seconds, "shown": shown}), file=answers, flush=True)
+        answer = {"seconds": seconds, "shown": shown, "peak_bytes": peak_bytes()}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ READY_SECONDS = 900
 
 @dataclass(frozen=True)
 class Turn:
-    """One piece of work: its seconds, and whatever it has to show."""
+    """One piece of work: its seconds, whatever it has to show, and the most memory its process had until then."""
 
     seconds: float
     shown: Any = None
+    peak_bytes: int = 0
 
 
 class Contender:
@@ -78,11 +79,13 @@ class Outcome:
     facts: dict[str, Any]
     seconds: list[float] = field(default_factory=list)
     shown: list[Any] = field(default_factory=list)
+    peak_bytes: int = 0
 
     def record(self) -> dict[str, Any]:
         """Of JSON values."""
         units = self.facts.get("units", 1)
-        return {**self.facts, **spread(self.seconds, "seconds"), "units_per_second": units / median(self.seconds)}
+        speed = {"units_per_second": units / median(self.seconds), "peak_bytes": self.peak_bytes}
+        return {**self.facts, **spread(self.seconds, "seconds"), **speed}
 
 
 def contest(
@@ -104,6 +107,7 @@ def contest(
                 if count >= warm_up:
                     outcomes[contender.name].seconds.append(turn.seconds)
                     outcomes[contender.name].shown.append(turn.shown)
+                outcomes[contender.name].peak_bytes = turn.peak_bytes
         return outcomes
     finally:
         for contender in running:

@@ -26,6 +26,7 @@ from logsnr.likelihood.flow import ode
 from logsnr.run import build
 from logsnr.run.machine import Machine, machine
 from logsnr.run.session import trainer_for
+from logsnr.run.training import train
 from logsnr.samplers import DDIM, seeded, simulate
 from logsnr.train import checkpoint
 from logsnr.train.trainer import Trainer
@@ -198,6 +199,14 @@ def start(folder: Path, code: str = "", module: list[str] | None = None) -> Work
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     return Work(go, {"units": 1, "unit": "starts"})
+
+
+def start_sample(folder: Path) -> Work:
+    """`logsnr sample` of 16 digits from a cold start: by the network of the size that digits get, barely trained."""
+    run, out = folder / "digits", folder / "samples"
+    train(resolve("ddpm", [{"train": {"steps": 2, "preview_every": 0}}]), run, say=lambda text: None)
+    words = ["logsnr", "sample", str(run), "--n", "16", "--out", str(out), "--quiet"]
+    return start(folder, module=words)
 
 
 def _stepped(folder: Path) -> Trainer:

@@ -42,11 +42,12 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "sampling/ours-fp32",
     ),
     "likelihood": ("likelihood/ours", "likelihood/k-diffusion"),
-    "start": ("start/help", "start/import-logsnr", "start/import-torch"),
+    "start": ("start/help", "start/sample-16-digits", "start/import-logsnr", "start/import-torch"),
     "loading": ("loading/ours", "loading/torch"),
     "checkpoint-save": ("checkpoint-save/ours", "checkpoint-save/torch"),
     "checkpoint-load": ("checkpoint-load/ours", "checkpoint-load/torch"),
 }
+ALONE = ("ceiling/", "start/")  # beside which a ratio would say nothing
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,7 @@ def _compared(first: str, found: dict[str, Outcome]) -> dict[str, Any]:
     ours = found[first]
     record: dict[str, Any] = {
         "ratios": {
-            name: ratio(ours, other)
-            for name, other in found.items()
-            if name != first and not name.startswith("ceiling/")
+            name: ratio(ours, other) for name, other in found.items() if name != first and not name.startswith(ALONE)
         }
     }
     losses = {name: outcome.facts["probe_loss"] for name, outcome in found.items() if "probe_loss" in outcome.facts}
@@ -139,6 +138,7 @@ def rows(record: dict[str, Any]) -> list[dict[str, str]]:
                 "contender": name,
                 "precision": str(outcome.get("precision", "")),
                 "per second": f"{outcome['units_per_second']:.4g} {outcome.get('unit', '')}",
+                "peak MiB": f"{outcome['peak_bytes'] / 2**20:.0f}",
                 "ours is faster by": f"{pair['ratio_median']:.2f} ({low:.2f} to {high:.2f})" if pair else "",
             }
         )
