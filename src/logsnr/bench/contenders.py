@@ -81,7 +81,7 @@ CONTENDERS: dict[str, Callable[[Path], Work]] = {
 
 
 def peak_bytes() -> int:
-    """The most memory that this process, or one it started, had until now: of the GPU if it uses one, else of the host."""
+    """The most memory that this process, or one it started, had until now: of the GPU if it uses one."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())

@@ -93,8 +93,12 @@ def machine_record() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "logsnr": __version__,
-        "command": " ".join(["logsnr", *sys.argv[1:]]),
+        "command": " ".join([_program(Path(sys.argv[0])), *sys.argv[1:]]),
     }
+
+
+def _program(called: Path) -> str:
+    return f"python benchmarks/{called.name}" if called.parent.name == "benchmarks" else "logsnr"
 
 
 def _lines(path: str) -> list[str]:
