@@ -1,6 +1,6 @@
 """Data sets of Hugging Face, `hf:WHERE`: a folder that `datasets` saved, a folder of parquet files, a name on the Hub.
 
-`hf:name` or `hf:owner/name` is read from the Hub where it lies, by row groups, the way files are: nothing is copied to
+`hf:owner/name` is read from the Hub where it lies, by row groups, the way files are: nothing is copied to
 this machine's disk and any example can be read without those before it. That is what its own streaming cannot do, so
 the files are read with pyarrow, and the `datasets` library is not needed. It takes the parquet files of the repository,
 or else those of the Hub's conversion.
@@ -99,7 +99,7 @@ def _tables(where: str, config: str | None) -> dict[str, Table]:
         files = _needed("fsspec").filesystem("file")
         paths = [str(path) for path in sorted(folder.absolute().rglob("*.parquet"))]
         return parquet(files, _one_config(paths, str(folder.absolute()), config))
-    if not where or where.startswith((".", "/")) or where.count("/") > 1:
+    if not where or where.startswith((".", "/")) or where.count("/") != 1:
         raise ValueError(
             "no such folder; allowed: a folder `datasets` saved, one of parquet files, or a name on the Hub"
         )
@@ -114,7 +114,9 @@ def _hub(files: Any, name: str, config: str | None) -> dict[str, Table]:
                 if any("/partial-" in path for path in paths):
                     break
                 return parquet(files, _one_config(paths, root, config))
-    except (OSError, RuntimeError, ValueError) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # the Hub's client raises its own errors and those of its HTTP library
         raise ValueError(f"{name} cannot be read from the Hub: {error}") from error
     raise ValueError(
         f"{name} is not in parquet files on the Hub, or only a part of it is; allowed: save it with datasets' "
