@@ -150,6 +150,13 @@ def test_the_hub_s_files_are_read_where_they_lie(
         load("hf:me/other")
 
 
+def test_labels_that_are_kept_back_are_none(tmp_path: Path, images: np.ndarray) -> None:
+    write(tmp_path / "train-0.parquet", table(images))
+    write(tmp_path / "test-0.parquet", table(images[:9], label=[-1] * 9))
+    assert load(f"hf:{tmp_path}").classes == NAMES
+    assert load(f"hf:{tmp_path}", split="test").labels is None
+
+
 def test_a_hub_out_of_reach_is_one_line(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     class Unreachable:
         def glob(self, pattern: str) -> list[str]:

@@ -37,6 +37,7 @@ from logsnr.data.tables import INSTALL, Table, is_saved, parquet, saved
 PREFIX = "hf:"
 SURVEYED = 64
 OPTIONS = ("image", "label", "split", "config")
+IMAGES = ("Image", "binary", "large_binary", "struct<bytes: binary, path: string>")
 CONVERTED = "@refs/convert/parquet"
 
 
@@ -73,7 +74,7 @@ def read_hf(source: str, wish: Wish) -> Source:
     blocks = {
         split: Block(
             _lazy(table, image, mode, size, wish),
-            table.column(label) if label else None,
+            _labels(table, label),
             shards=Shards(table.sizes, table.mixed, hashlib.sha256(json.dumps(table.files).encode()).hexdigest()),
         )
         for split, table in tables.items()
@@ -143,11 +144,20 @@ def _column(features: Mapping[str, Any], what: str, named: str | None) -> str | 
         if named not in features:
             raise ValueError(f"no column {named!r}; its columns: {_listed(features)}")
         return named
-    kinds = {"image": ("Image", "binary", "struct<bytes: binary, path: string>"), "label": ("ClassLabel",)}[what]
+    kinds = {
+        "image": ("Image", "binary", "large_binary", "struct<bytes: binary, path: string>"),
+        "label": ("ClassLabel",),
+    }[what]
     found = [name for name in features if _kind(features[name]) in kinds]
     if len(found) > 1:
         raise ValueError(f"the columns {', '.join(found)} may be the {what}; ?{what}=NAME says which")
     return found[0] if found else None
+
+
+def _labels(table: Table, label: str | None) -> np.ndarray | None:
+    """Labels (n,); None where all are -1, which is how the Hub keeps back those of a test split."""
+    found = table.column(label) if label else None
+    return None if found is None or (found.dtype.kind == "i" and (found == -1).all()) else found
 
 
 def _kind(feature: Any) -> str:
