@@ -150,6 +150,22 @@ def test_the_hub_s_files_are_read_where_they_lie(
         load("hf:me/other")
 
 
+def test_labels_that_are_kept_back_are_none(tmp_path: Path, images: np.ndarray) -> None:
+    write(tmp_path / "train-0.parquet", table(images))
+    write(tmp_path / "test-0.parquet", table(images[:9], label=[-1] * 9))
+    assert load(f"hf:{tmp_path}").classes == NAMES
+    assert load(f"hf:{tmp_path}", split="test").labels is None
+
+
+def test_a_hub_out_of_reach_is_one_line(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unreachable:
+        def glob(self, pattern: str) -> list[str]:
+            raise Exception("Name or service\nnot known")  # as the errors of its HTTP library are: no OSError
+
+    monkeypatch.setattr(pytest.importorskip("huggingface_hub"), "HfFileSystem", Unreachable)
+    assert refused("hf:me/birds") == "me/birds cannot be read from the Hub: Name or service not known"
+
+
 def test_what_is_ambiguous_or_missing_is_one_line(tmp_path: Path, refused: Refused, images: np.ndarray) -> None:
     two = {"img": {"_type": "Image"}, "mask": {"_type": "Image"}, "label": FEATURES["label"]}
     mask = [{"bytes": png(image), "path": None} for image in images]

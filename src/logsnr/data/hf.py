@@ -1,6 +1,6 @@
 """Data sets of Hugging Face, `hf:WHERE`: a folder that `datasets` saved, a folder of parquet files, a name on the Hub.
 
-`hf:name` or `hf:owner/name` is read from the Hub where it lies, by row groups, the way files are: nothing is copied to
+`hf:owner/name` is read from the Hub where it lies, by row groups, the way files are: nothing is copied to
 this machine's disk and any example can be read without those before it. That is what its own streaming cannot do, so
 the files are read with pyarrow, and the `datasets` library is not needed. It takes the parquet files of the repository,
 or else those of the Hub's conversion.
@@ -37,6 +37,7 @@ from logsnr.data.tables import INSTALL, Table, is_saved, parquet, saved
 PREFIX = "hf:"
 SURVEYED = 64
 OPTIONS = ("image", "label", "split", "config")
+IMAGES = ("Image", "binary", "large_binary", "struct<bytes: binary, path: string>")
 CONVERTED = "@refs/convert/parquet"
 
 
@@ -73,7 +74,7 @@ def read_hf(source: str, wish: Wish) -> Source:
     blocks = {
         split: Block(
             _lazy(table, image, mode, size, wish),
-            table.column(label) if label else None,
+            _labels(table, label),
             shards=Shards(table.sizes, table.mixed, hashlib.sha256(json.dumps(table.files).encode()).hexdigest()),
         )
         for split, table in tables.items()
@@ -99,7 +100,7 @@ def _tables(where: str, config: str | None) -> dict[str, Table]:
         files = _needed("fsspec").filesystem("file")
         paths = [str(path) for path in sorted(folder.absolute().rglob("*.parquet"))]
         return parquet(files, _one_config(paths, str(folder.absolute()), config))
-    if not where or where.startswith((".", "/")) or where.count("/") > 1:
+    if not where or where.startswith((".", "/")) or where.count("/") != 1:
         raise ValueError(
             "no such folder; allowed: a folder `datasets` saved, one of parquet files, or a name on the Hub"
         )
@@ -114,7 +115,9 @@ def _hub(files: Any, name: str, config: str | None) -> dict[str, Table]:
                 if any("/partial-" in path for path in paths):
                     break
                 return parquet(files, _one_config(paths, root, config))
-    except (OSError, RuntimeError, ValueError) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # the Hub's client raises its own errors and those of its HTTP library
         raise ValueError(f"{name} cannot be read from the Hub: {error}") from error
     raise ValueError(
         f"{name} is not in parquet files on the Hub, or only a part of it is; allowed: save it with datasets' "
@@ -141,11 +144,20 @@ def _column(features: Mapping[str, Any], what: str, named: str | None) -> str | 
         if named not in features:
             raise ValueError(f"no column {named!r}; its columns: {_listed(features)}")
         return named
-    kinds = {"image": ("Image", "binary", "struct<bytes: binary, path: string>"), "label": ("ClassLabel",)}[what]
+    kinds = {
+        "image": ("Image", "binary", "large_binary", "struct<bytes: binary, path: string>"),
+        "label": ("ClassLabel",),
+    }[what]
     found = [name for name in features if _kind(features[name]) in kinds]
     if len(found) > 1:
         raise ValueError(f"the columns {', '.join(found)} may be the {what}; ?{what}=NAME says which")
     return found[0] if found else None
+
+
+def _labels(table: Table, label: str | None) -> np.ndarray | None:
+    """Labels (n,); None where all are -1, which is how the Hub keeps back those of a test split."""
+    found = table.column(label) if label else None
+    return None if found is None or (found.dtype.kind == "i" and (found == -1).all()) else found
 
 
 def _kind(feature: Any) -> str:

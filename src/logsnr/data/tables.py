@@ -73,7 +73,8 @@ def parquet(files: Any, paths: list[str]) -> dict[str, Table]:
 def _arrow(folder: Path) -> Table:
     import pyarrow as pa
 
-    names = [each["filename"] for each in json.loads((folder / STATE).read_text())["_data_files"]]
+    state = json.loads((folder / STATE).read_text())
+    names = [each["filename"] for each in state["_data_files"]]
     try:
         tables = [pa.ipc.open_stream(pa.memory_map(str(folder / name))).read_all() for name in names]
         whole = pa.concat_tables(tables)
@@ -83,7 +84,7 @@ def _arrow(folder: Path) -> Table:
     return Table(
         tuple(batch.num_rows for batch in batches),
         MIXED_BATCHES,
-        [[name, (folder / name).stat().st_size] for name in names],
+        [state.get("_fingerprint"), *([name, (folder / name).stat().st_size] for name in names)],
         _features(whole.schema),
         lambda group, row, name: batches[group].column(name)[row].as_py(),
         lambda name: np.array(whole.column(name).to_pylist()),

@@ -19,10 +19,12 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -201,13 +203,16 @@ def _label(name: str, extension: str, content: bytes) -> str | None:
 def _save(made: Index, place: Path) -> bool:
     """Whether the place took it."""
     texts = {"state": made.state, "names": made.names, "labels": made.labels, "others": json.dumps(made.others)}
-    fresh = place.with_name(f"{place.name}.{os.getpid()}")
+    fresh = place.with_name(f"{place.name}.{uuid4().hex}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         save_file({"places": made.places, "headers": made.headers}, fresh, texts)
         os.replace(fresh, place)
     except (OSError, SafetensorError):
         return False
+    finally:
+        with suppress(OSError):
+            fresh.unlink()
     return True
 
 
