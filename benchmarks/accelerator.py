@@ -3,14 +3,14 @@
 DATA: CIFAR-10 as `cifar10.py` writes it, with the test pictures whose likelihood is audited. Forty minutes:
 
 1. the batch with the best throughput of the 35.7 million parameter U-Net (training/ours alone, by doubling);
-2. training and sampling beside the peers that are installed, at that batch: training.json, sampling.json, with the share
-   of the measured matrix ceiling, which is the model FLOP utilisation;
+2. training and sampling beside the peers that are installed, at that batch: training.json, sampling.json, with the
+   share of the measured matrix ceiling, which is the model FLOP utilisation;
 3. a real run: VDM with that U-Net for twenty minutes, bfloat16, compiled;
 4. its bits/dim on the test pictures (audit.json) and a grid of samples (grid.png).
 
 accelerator.json says what came of each, with the versions, the device and the commands. A part whose result is there is
-not done again, so that a run which was cut short goes on with the same command. --toy does all of it in minutes on a CPU,
-with the smallest of everything, to see that it works.
+not done again, so that a run which was cut short goes on with the same command. --toy does all of it in minutes on a
+CPU, with the smallest of everything, to see that it works.
 """
 
 from __future__ import annotations
@@ -91,10 +91,8 @@ def main() -> None:
         keep(batch_size=batch, pictures_per_second={str(key): value for key, value in speeds.items()})
     for section in ("training", "sampling"):
         if not (args.out / f"{section}.json").exists():
-            options = ["--vehicle", size["vehicle"], "--turns", size["turns"], "--out", args.out]
-            record["commands"].append(
-                logsnr("bench", section, "--batch-size", str(record["batch_size"]), *map(str, options))
-            )
+            options = ["--vehicle", size["vehicle"], "--batch-size", record["batch_size"], "--turns", size["turns"]]
+            record["commands"].append(logsnr("bench", section, *map(str, options), "--out", args.out))
         measured = json.loads((args.out / f"{section}.json").read_text())
         keep(**{section: {key: measured[key] for key in ("ratios", "share_of_ceiling", "ceilings_flops_per_second")}})
     minutes = args.minutes or size["minutes"]

@@ -139,7 +139,8 @@ def _make(path: Path, state: str) -> Index:
 
 def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tuple[str, tarfile.TarInfo]]]]:
     """The key of each sample, and its members by extension."""
-    key, members = "", []
+    key = ""
+    members: list[tuple[str, tarfile.TarInfo]] = []
     for member in tar:
         folder, _, name = member.name.rpartition("/")
         stem, _, extension = name.partition(".")
