@@ -149,4 +149,21 @@ def rows(record: dict[str, Any]) -> list[dict[str, str]]:
     return lines
 
 
+def notes(record: dict[str, Any]) -> list[str]:
+    """What a section says beside its ratios, a line each."""
+    lines = []
+    if "relative_difference_of_loss" in record:
+        lines.append(
+            f"loss of the same batch in float32: relative difference {record['relative_difference_of_loss']:.1e}"
+        )
+    if "greatest_difference_of_images" in record:
+        lines.append(f"images in float32: greatest difference {record['greatest_difference_of_images']:.1e}")
+    for name, share in record.get("share_of_ceiling", {}).items():
+        ceiling = record["ceilings_flops_per_second"][name]
+        lines.append(
+            f"{100 * share:.0f} % of this machine's {name.partition('/')[2]} ceiling, {ceiling / 1e9:.0f} GFLOP/s"
+        )
+    return lines
+
+
 assert all(name in CONTENDERS for names in SECTIONS.values() for name in names)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from logsnr.bench.contest import table
-from logsnr.bench.sections import SECTIONS, Bench, rows
+from logsnr.bench.sections import SECTIONS, Bench, notes, rows
 from logsnr.bench.vehicle import VEHICLES
 from logsnr.files import whole
 from logsnr.records import json_text
@@ -35,23 +35,6 @@ def run(args: Namespace) -> dict[str, Any]:
             Path(args.out).mkdir(parents=True, exist_ok=True)
             with whole(Path(args.out) / f"{name}.json") as fresh:
                 fresh.write_text(json_text(record))
-        for line in (*table(rows(record)), *_further(record)):
+        for line in (*table(rows(record)), *notes(record)):
             console.say(line)
     return {"sections": records}
-
-
-def _further(record: dict[str, Any]) -> list[str]:
-    """What a section says beside its ratios."""
-    lines = []
-    if "relative_difference_of_loss" in record:
-        lines.append(
-            f"loss of the same batch in float32: relative difference {record['relative_difference_of_loss']:.1e}"
-        )
-    if "greatest_difference_of_images" in record:
-        lines.append(f"images in float32: greatest difference {record['greatest_difference_of_images']:.1e}")
-    for name, share in record.get("share_of_ceiling", {}).items():
-        ceiling = record["ceilings_flops_per_second"][name]
-        lines.append(
-            f"{100 * share:.0f} % of this machine's {name.partition('/')[2]} ceiling, {ceiling / 1e9:.0f} GFLOP/s"
-        )
-    return lines
