@@ -234,7 +234,7 @@ def _inspect(parser: Parser) -> None:
 
 
 def _bench(parser: Parser) -> None:
-    known = "training, trainer, sampling, likelihood, start, loading, checkpoint-save, checkpoint-load"
+    known = "training, trainer, ranks, sampling, likelihood, start, loading, checkpoint-save, checkpoint-load"
     parser.add_argument("sections", metavar="SECTION", nargs="*", help=f"{known} (all)")
     parser.add_argument("--vehicle", default="small", metavar="NAME", help="the network: toy, small, cifar10 (small)")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="pictures a step (16)")

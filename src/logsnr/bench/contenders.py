@@ -29,12 +29,17 @@ def _ours(room: str, **options: Any) -> Callable[[Path], Work]:
     return build
 
 
-def _bare(room: str) -> Callable[[Path], Work]:
-    def build(folder: Path) -> Work:
-        from logsnr.bench import bare
+def _bare(folder: Path) -> Work:
+    from logsnr.bench import bare
 
-        work: Work = getattr(bare, room)(folder)
-        return work
+    return bare.training(folder)
+
+
+def _ranks(together: int) -> Callable[[Path], Work]:
+    def build(folder: Path) -> Work:
+        from logsnr.bench import scaled
+
+        return scaled.training(folder, together)
 
     return build
 
@@ -59,7 +64,9 @@ CONTENDERS: dict[str, Callable[[Path], Work]] = {
     "training/diffusers-bf16-channels-last": _peer("diffusers_training", precision="bf16", channels_last=True),
     "training/denoising-diffusion-pytorch": _peer("lucidrains_training"),
     "trainer/ours": _ours("training"),
-    "trainer/bare": _bare("training"),
+    "trainer/bare": _bare,
+    "ranks/two": _ranks(2),
+    "ranks/one": _ranks(1),
     "sampling/ours": _ours("sampling"),
     "sampling/ours-fp32": _ours("sampling", precision="fp32"),
     "sampling/diffusers": _peer("diffusers_sampling"),

@@ -32,6 +32,7 @@ from logsnr.train import checkpoint
 from logsnr.train.trainer import Trainer
 
 STEPS = 50
+LATTICE = Lattice(-1.0, 1.0, 256)
 CALLS = 1_000_000  # compilation is paid for
 
 
@@ -53,7 +54,7 @@ def model_of(vehicle: Vehicle, config: RunConfig, here: Machine) -> Denoiser:
 
 def trainer(vehicle: Vehicle, config: RunConfig, here: Machine) -> Trainer:
     """With the vehicle's weights, in training and averaged."""
-    made = trainer_for(config, vehicle.record, here, Lattice(-1.0, 1.0, 256))
+    made = trainer_for(config, vehicle.record, here, LATTICE)
     with torch.no_grad():
         for name, parameter in made.model.network.named_parameters():  # type: ignore[union-attr]
             parameter.copy_(vehicle.network().state_dict()[name])

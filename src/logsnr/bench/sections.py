@@ -42,6 +42,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "sampling/ours-fp32",
     ),
     "likelihood": ("likelihood/ours", "likelihood/k-diffusion"),
+    "ranks": ("ranks/two", "ranks/one"),
     "start": ("start/help", "start/sample-16-digits", "start/import-logsnr", "start/import-torch"),
     "loading": ("loading/ours", "loading/torch"),
     "checkpoint-save": ("checkpoint-save/ours", "checkpoint-save/torch"),
