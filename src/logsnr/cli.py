@@ -26,12 +26,16 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
+        if os.environ.get("RANK", "0") != "0":  # all ranks were asked the same
+            raise SystemExit(2)
         fail(f"{' '.join(message.split())} (try {self.prog} --help)", 2)
 
 
 def fail(message: str, status: int) -> NoReturn:
     """One line on standard error, and out."""
-    print(f"logsnr: {message}", file=sys.stderr)
+    count = os.environ.get("WORLD_SIZE", "1")
+    who = f" rank {os.environ.get('RANK')} of {count}:" if count != "1" else ""
+    print(f"logsnr:{who} {message}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -85,6 +89,8 @@ def _train(parser: Parser) -> None:
     train.add_argument(
         "--network", dest="network", metavar="NAME", help="size of network, e.g. tiny, small, ddpm-cifar10"
     )
+    train.add_argument("--engine", dest="machine.engine", metavar="E",
+                       help="of several ranks: auto (ddp), ddp, fsdp (shards the network)")  # fmt: skip
     train.add_argument("--resume", default="auto", metavar="auto|none|PATH", help="auto (default) goes on in RUN")
     train.add_argument("--seed", dest="seed", type=int, metavar="S", help="of weights, data order, noise")
     train.add_argument(

@@ -1,6 +1,6 @@
-"""One rank of a training of the toy: `rank_worker.py OUT STEPS ENGINE…`, under torchrun or alone.
+"""One rank of trainings of the toy, under torchrun or alone: `rank_worker.py OUT STEPS ENGINE…`.
 
-Writes OUT/ENGINE.json (losses, norms, bins, what the law of t was told) from the first rank, with the weights.
+For every engine, without and with accumulation, OUT gets what the rank knows at the end, and a checkpoint.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,33 +17,30 @@ import torch.distributed as dist
 from toy_task import Batch, batches, law, toy
 
 from logsnr.data.order import share
+from logsnr.train import checkpoint
 from logsnr.train.ema import MovingAverages
 from logsnr.train.engine import engine
 from logsnr.train.optim import adamw
 from logsnr.train.trainer import Trainer
 
+MICRO = (None, 2)
+
 
 def shares(start: int, stop: int, rank: int, ranks: int) -> Iterator[Batch]:
     """The rank's stretch of every batch."""
     for whole in batches(start, stop):
-        rows = slice(*(lambda r: (r.start, r.stop))(share(whole.global_batch, rank, ranks)))
+        own = share(whole.global_batch, rank, ranks)
+        rows = slice(own.start, own.stop)
         condition = {name: value[rows] for name, value in whole.condition.items()}
-        yield whole._replace(x=whole.x[rows], condition=condition, index=whole.index[rows], examples=whole.examples[rows])
+        x, index, examples = whole.x[rows], whole.index[rows], whole.examples[rows]
+        yield whole._replace(x=x, condition=condition, index=index, examples=examples)
 
 
-def trained(name: str, steps: int, rank: int, ranks: int, **settings: int) -> dict[str, object]:
-    task = toy()
+def trainer_of(name: str, rank: int, ranks: int, micro_batch: int | None, **settings: tuple[int, ...]) -> Trainer:
+    task = toy(**settings)
     made = engine(name, task, task.model, rank, ranks)
-    run = Trainer(
-        made, MovingAverages(task.model, [300, 3000]), adamw(task, lr=1.0, weight_decay=0.01),
-        learning_rate=law, seed=11, **settings,
-    )  # fmt: skip
-    reports = list(run.steps(shares(0, steps, rank, ranks)))
-    return {
-        "losses": [report.loss for report in reports],
-        "norms": [report.grad_norm for report in reports],
-        "history": task.history.tolist(),
-    }
+    averages, optimizer = MovingAverages(task.model, [300, 3000]), adamw(task, lr=1.0, weight_decay=0.01)
+    return Trainer(made, averages, optimizer, learning_rate=law, seed=11, micro_batch=micro_batch, clip_norm=0.5)
 
 
 def main(out: Path, steps: int, names: list[str]) -> None:
@@ -51,9 +49,15 @@ def main(out: Path, steps: int, names: list[str]) -> None:
     if ranks > 1:
         dist.init_process_group("gloo")
     for name in names:
-        for micro in (None, 2):
-            found = trained(name, steps, rank, ranks, micro_batch=micro)
-            (out / f"{name}-{micro}-{ranks}-{rank}.json").write_text(json.dumps(found))
+        for micro in MICRO:
+            run = trainer_of(name, rank, ranks, micro, poison=(7,))
+            reports = [asdict(report) for report in run.steps(shares(0, steps, rank, ranks))]
+            said = {"reports": reports, "history": run.task.history.tolist()}
+            (out / f"{name}-{micro}-rank{rank}.json").write_text(json.dumps(said))
+            together = rank if run.engine.together else None
+            if together is not None or rank == 0:
+                tensors, values = run.state()
+                checkpoint.save(out / f"{name}-{micro}", run.step, tensors, {"trainer": values}, rank=together)
     if ranks > 1:
         dist.destroy_process_group()
 

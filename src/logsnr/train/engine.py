@@ -43,13 +43,17 @@ def local(tensor: Tensor) -> Tensor:
 class Engine:
     """One rank that trains alone. task: module whose forward returns a `Loss`.
 
-    wish: asked once a step whether this rank wants to leave.
+    wish: asked once a step how much this rank wants to leave, 0 for not at all. together: whether every forward needs
+    all ranks.
     """
+
+    name = "alone"
+    together = False
 
     def __init__(self, task: nn.Module, rank: int = 0, ranks: int = 1) -> None:
         self.task, self.rank, self.ranks = task, rank, ranks
-        self.wish: Callable[[], bool] = lambda: False
-        self._told = False
+        self.wish: Callable[[], int] = lambda: 0
+        self._told = 0
 
     def forward(self, x: Tensor, draws: Draws, **condition: Tensor) -> Loss:
         """The task's answer, through whatever sees to the gradients."""
@@ -68,8 +72,8 @@ class Engine:
         return get_total_norm(gradients)
 
     @property
-    def leaving(self) -> bool:
-        """Whether some rank wants to leave, as of the last step: the same on all."""
+    def leaving(self) -> int:
+        """The greatest wish of all ranks, as of the last step: the same on all."""
         return self._told if self.ranks > 1 else self.wish()
 
     def exchanged(self, norm: float, columns: Tensor, global_batch: int) -> tuple[float, Tensor]:
@@ -82,7 +86,7 @@ class Engine:
         parts = [torch.empty_like(mine) for _ in range(self.ranks)]
         dist.all_gather(parts, mine)
         norms, wishes, counts = torch.stack([part[:3] for part in parts]).unbind(1)
-        self._told = bool(wishes.any())
+        self._told = int(wishes.max())
         tables = [part[3:].reshape(len(columns), -1) for part in parts]
         rows = [table[:, : int(count)] for table, count in zip(tables, counts, strict=True)]
         return float(torch.linalg.vector_norm(norms)), torch.cat(rows, dim=1)
@@ -90,6 +94,8 @@ class Engine:
 
 class Replicated(Engine):
     """DistributedDataParallel: each rank has the whole model, gradients meet while backward goes on."""
+
+    name = "ddp"
 
     def __init__(self, task: nn.Module, rank: int, ranks: int) -> None:
         super().__init__(task, rank, ranks)
@@ -114,6 +120,8 @@ class Sharded(Engine):
 
     network: module within the task; its blocks are the elements of its lists. Build averages and optimiser afterwards.
     """
+
+    name, together = "fsdp", True
 
     def __init__(self, task: nn.Module, rank: int, ranks: int, network: nn.Module) -> None:
         from torch.distributed.device_mesh import init_device_mesh  # only where they are wanted: they take a while

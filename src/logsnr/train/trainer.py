@@ -256,6 +256,16 @@ class Trainer:
         self.step, self.images = values["step"], values["images"]
         self.skipped, self.skipped_in_a_row = values["skipped"], values["skipped_in_a_row"]
 
+    def like(self) -> Callable[[str, str], Tensor | None]:
+        """By group and name the live tensor that a saved one is, or is a moment of: where its parts belong."""
+        model = named_tensors(self.model)
+        parameters = {canonical(name): parameter for name, parameter in self.task.named_parameters()}
+
+        def found(group: str, name: str) -> Tensor | None:
+            return parameters.get(name.partition(".")[2]) if group == "optimizer" else model.get(name)
+
+        return found
+
     def _own_tensors(self) -> dict[str, Tensor]:
         inside = {id(tensor) for tensor in named_tensors(self.model).values()}
         return {name: t for name, t in named_tensors(self.task).items() if id(t) not in inside}
