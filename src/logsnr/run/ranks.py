@@ -12,6 +12,7 @@ in the same words, such as that an option is wrong, is said once.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -75,6 +76,7 @@ class Ranks:
 
 
 ALONE = Ranks()
+_numbers = itertools.count()
 
 
 @contextmanager
@@ -92,7 +94,9 @@ def ranks(hours: float = TIMEOUT_HOURS) -> Iterator[Ranks]:
         raise ValueError(f"RANK {rank} of WORLD_SIZE {count}; allowed: 0 to WORLD_SIZE − 1")
     # gradients meet on the device, all else on the CPU, whatever computes it
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-    store, *_ = next(iter(dist.rendezvous("env://")))
+    store, *_ = next(iter(dist.rendezvous("env://")))  # type: ignore[attr-defined]
+    # one process may have several groups, one after the other
+    store = dist.PrefixStore(f"group-{next(_numbers)}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timedelta(hours=hours))
     try:
         yield Ranks(rank, count, store)

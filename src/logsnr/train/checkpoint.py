@@ -90,7 +90,8 @@ def save(
             for group, named in files.items():
                 _write_tensors(hidden / f"{group}.safetensors", named)
         else:
-            description["shards"] = _write_shards(hidden, files)
+            _write_shards(hidden, files)
+            description["shards"] = {group: _files(hidden / group) for group in files}
             text = json.dumps(description, indent=2, allow_nan=False)
         _write_text(hidden / _STATE, text)
         sync_directory(hidden)
@@ -208,16 +209,20 @@ def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     sync_file(path)
 
 
-def _write_shards(hidden: Path, files: Mapping[str, dict[str, Tensor]]) -> dict[str, list[str]]:
-    """This rank's part of every group; the files that they have once all ranks are done, by group."""
+def _write_shards(hidden: Path, files: Mapping[str, dict[str, Tensor]]) -> None:
+    """This rank's part of every group, and then wait for the others' parts."""
     shards.together()  # the directory is there
     for group, named in files.items():
         shards.write(hidden / group, named)
     shards.together()
-    written = {group: sorted(path.name for path in (hidden / group).glob("*")) for group in files}
-    for group in filter(written.get, written):
-        sync_directory(hidden / group)
-    return written
+
+
+def _files(folder: Path) -> list[str]:
+    """The files of a group, which are then on the disk by name, too; of a group without tensors there is no folder."""
+    if not folder.is_dir():
+        return []
+    sync_directory(folder)
+    return sorted(path.name for path in folder.iterdir())
 
 
 def _write_text(path: Path, text: str) -> None:

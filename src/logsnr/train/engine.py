@@ -100,9 +100,10 @@ class Replicated(Engine):
     def __init__(self, task: nn.Module, rank: int, ranks: int) -> None:
         super().__init__(task, rank, ranks)
         # buffers are the same by construction, as every rank observes the same losses; the word changed in torch 2.13
-        known = signature(nn.parallel.DistributedDataParallel).parameters
+        wrapper: Any = nn.parallel.DistributedDataParallel
+        known = signature(wrapper).parameters
         word = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        self._wrapped = nn.parallel.DistributedDataParallel(task, **{word: False})
+        self._wrapped = wrapper(task, **{word: False})
 
     def forward(self, x: Tensor, draws: Draws, **condition: Tensor) -> Loss:
         loss: Loss = self._wrapped(x, draws, **condition)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,9 @@ def _cause(error: Any) -> str:
 
 
 def _library() -> Any:
-    import torch.distributed.checkpoint as dcp  # only where it is wanted: it takes a while
-
-    try:
-        dcp.HuggingFaceStorageWriter, dcp.HuggingFaceStorageReader  # noqa: B018
-    except AttributeError:
+    dcp = import_module("torch.distributed.checkpoint")  # only where it is wanted: it takes a while
+    if "HuggingFaceStorageWriter" not in vars(dcp):
         raise ValueError(
             f"sharded checkpoints with torch {torch.__version__}; allowed: torch 2.8 and later, or --engine ddp"
-        ) from None
+        )
     return dcp
