@@ -33,8 +33,7 @@ class Parser(argparse.ArgumentParser):
 
 def fail(message: str, status: int) -> NoReturn:
     """One line on standard error, and out."""
-    count = os.environ.get("WORLD_SIZE", "1")
-    who = f" rank {os.environ.get('RANK')} of {count}:" if count != "1" else ""
+    who = f" rank {os.environ['RANK']}:" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
     print(f"logsnr:{who} {message}", file=sys.stderr)
     raise SystemExit(status)
 
@@ -89,8 +88,7 @@ def _train(parser: Parser) -> None:
     train.add_argument(
         "--network", dest="network", metavar="NAME", help="size of network, e.g. tiny, small, ddpm-cifar10"
     )
-    train.add_argument("--engine", dest="machine.engine", metavar="E",
-                       help="of several ranks: auto (ddp), ddp, fsdp (shards the network)")  # fmt: skip
+    train.add_argument("--engine", dest="machine.engine", metavar="E", help="of several ranks: auto (ddp), ddp, fsdp")
     train.add_argument("--resume", default="auto", metavar="auto|none|PATH", help="auto (default) goes on in RUN")
     train.add_argument("--seed", dest="seed", type=int, metavar="S", help="of weights, data order, noise")
     train.add_argument(

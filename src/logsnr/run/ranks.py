@@ -26,6 +26,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 TIMEOUT_HOURS = 12.0
+GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def ranks(hours: float = TIMEOUT_HOURS) -> Iterator[Ranks]:
         text = str(error)
         if any(word in text for word in GONE):
             error = RuntimeError(f"another rank has ended, and so this one does: {text}")
-        if not _first_to_say(store, str(error)):
+        if not _first_to_say(store, str(error), rank, count):
             raise SystemExit(1) from None
         raise error from None
     finally:
@@ -114,9 +115,14 @@ def ranks(hours: float = TIMEOUT_HOURS) -> Iterator[Ranks]:
 GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
 
 
-def _first_to_say(store: Any, text: str) -> bool:
+def _first_to_say(store: Any, text: str, rank: int, count: int) -> bool:
     """Whether no other rank has said this. True, too, where the rank that kept the messages is gone."""
+    first = True
     try:
-        return bool(store.add(f"said/{hashlib.sha256(text.encode()).hexdigest()}", 1) == 1)
+        first = store.add(f"said/{hashlib.sha256(text.encode()).hexdigest()}", 1) == 1
+        store.set(f"ended/{rank}", "")
+        if rank == 0:  # it may be the keeper, and the others about to say the same
+            store.wait([f"ended/{other}" for other in range(count)], timedelta(seconds=GRACE_SECONDS))
     except RuntimeError:
-        return True
+        pass
+    return first

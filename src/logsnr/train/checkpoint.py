@@ -86,23 +86,27 @@ def save(
     _sweep(root)
     try:
         hidden.mkdir()
-        if rank is None:
-            for group, named in files.items():
-                _write_tensors(hidden / f"{group}.safetensors", named)
-        else:
-            _write_shards(hidden, files)
-            description["shards"] = {group: _files(hidden / group) for group in files}
-            text = json.dumps(description, indent=2, allow_nan=False)
-        _write_text(hidden / _STATE, text)
-        sync_directory(hidden)
+        _write(hidden, files, description, split=rank is not None)
         os.rename(hidden, final)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(hidden, ignore_errors=True)
-        needed = len(text) + sum(tensor.nbytes for named in files.values() for tensor in named.values())
+        needed = len(text) + sum(local(tensor).nbytes for named in files.values() for tensor in named.values())
         free = shutil.disk_usage(root).free
         raise OSError(f"cannot write checkpoint {final} of {needed} bytes, {free} free: {error}") from None
     sync_directory(root)
     return final
+
+
+def _write(hidden: Path, files: Mapping[str, dict[str, Tensor]], description: dict[str, Any], *, split: bool) -> None:
+    """Everything that a checkpoint has, safely on the disk; split: of the groups only this rank's part."""
+    if split:
+        _write_shards(hidden, files)
+        description = {**description, "shards": {group: _files(hidden / group) for group in files}}
+    else:
+        for group, named in files.items():
+            _write_tensors(hidden / f"{group}.safetensors", named)
+    _write_text(hidden / _STATE, json.dumps(description, indent=2, allow_nan=False))
+    sync_directory(hidden)
 
 
 def place(root: Path, step: int) -> Path:
