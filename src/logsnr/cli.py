@@ -26,12 +26,15 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
+        if os.environ.get("RANK", "0") != "0":  # all ranks were asked the same
+            raise SystemExit(2)
         fail(f"{' '.join(message.split())} (try {self.prog} --help)", 2)
 
 
 def fail(message: str, status: int) -> NoReturn:
     """One line on standard error, and out."""
-    print(f"logsnr: {message}", file=sys.stderr)
+    who = f" rank {os.environ['RANK']}:" if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+    print(f"logsnr:{who} {message}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -85,6 +88,7 @@ def _train(parser: Parser) -> None:
     train.add_argument(
         "--network", dest="network", metavar="NAME", help="size of network, e.g. tiny, small, ddpm-cifar10"
     )
+    train.add_argument("--engine", dest="machine.engine", metavar="E", help="of several ranks: auto (ddp), ddp, fsdp")
     train.add_argument("--resume", default="auto", metavar="auto|none|PATH", help="auto (default) goes on in RUN")
     train.add_argument("--seed", dest="seed", type=int, metavar="S", help="of weights, data order, noise")
     train.add_argument(
@@ -114,7 +118,7 @@ def _sampling(parser: Parser) -> None:
 def _sample(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="run directory or checkpoint")
     parser.add_argument("--out", metavar="DIR", help="where grid.png, samples.npz and manifest.json go (RUN/samples)")
-    parser.add_argument("--n", type=int, metavar="N", help="how many (64)")
+    parser.add_argument("--n", "--count", type=int, metavar="N", help="how many (64)")
     parser.add_argument("--index", type=index_range, metavar="I:J", help="examples I to J − 1 instead of 0 to N − 1")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="example i is a function of (seed, i)")
     _sampling(parser)
@@ -140,7 +144,7 @@ def _evaluate(parser: Parser) -> None:
     parser.add_argument("--features", default="pixels", metavar="NAME", help="pixels, classifier, inception, script")
     parser.add_argument("--feature-file", metavar="PT", help="TorchScript module of script, or of inception")
     parser.add_argument("--feature-size", type=size, metavar="N|HxW", help="resize images for it (bicubic)")
-    parser.add_argument("--n", type=int, default=2048, metavar="N", help="how many samples to make (2048)")
+    parser.add_argument("--n", "--count", type=int, default=2048, metavar="N", help="how many samples to make (2048)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of samples, subsamples and resampling")
     parser.add_argument("--bootstrap", type=int, default=200, metavar="B", help="resampled sets an interval; 0: none")
     parser.add_argument("--force", action="store_true", help="figures of fewer examples than they need, too")

@@ -135,12 +135,16 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """Where it runs. precision: of the network alone. compile: its kernels for this machine; see `run.machine`."""
+    """Where it runs. precision: of the network alone. compile: its kernels for this machine; see `run.machine`.
+
+    engine: of several ranks, auto (ddp), ddp or fsdp; see `train.engine`.
+    """
 
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
     compile: str = "auto"
+    engine: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,7 @@ class RunConfig:
 FREE_ON_RESUME = (
     "data.source", "train.steps", "train.minutes", "train.images", "train.checkpoint_every", "train.keep",
     "train.preview_every", "train.holdout_every", "train.log_every", "machine.device",
+    "machine.engine",
 )  # fmt: skip
 
 

@@ -52,4 +52,4 @@ def records(run: Path) -> list[dict[str, Any]]:
 def weights(run: Path) -> dict[str, bytes]:
     """Every safetensors file of the newest checkpoint."""
     newest = max((run / "checkpoints").glob("step-*"))
-    return {file.name: file.read_bytes() for file in newest.glob("*.safetensors")}
+    return {file.relative_to(newest).as_posix(): file.read_bytes() for file in newest.rglob("*.safetensors")}

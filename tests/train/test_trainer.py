@@ -12,6 +12,7 @@ from toy_task import SIZE, assert_bits, batches, copied, law, toy, trainer
 
 from logsnr.draws import Draws
 from logsnr.train.ema import MovingAverages
+from logsnr.train.engine import Engine
 from logsnr.train.optim import adamw
 from logsnr.train.trainer import NonFiniteLoss, Trainer, _seed_dropout
 
@@ -60,7 +61,7 @@ def test_gradient_does_not_know_the_split(micro_batch: int) -> None:
         task = toy()
         optimizer = torch.optim.SGD(task.parameters(), lr=1.0)
         run = Trainer(
-            task,
+            Engine(task),
             MovingAverages(task.model, [300]),
             optimizer,
             learning_rate=lambda step: 1.0,

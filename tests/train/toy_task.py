@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from logsnr.draws import Draws
 from logsnr.loss import Loss
 from logsnr.train.ema import MovingAverages
+from logsnr.train.engine import Engine
 from logsnr.train.optim import adamw, learning_rate
 from logsnr.train.trainer import Trainer
 
@@ -71,7 +72,7 @@ def law(step: int) -> float:
 def trainer(task: Toy, **settings: Any) -> Trainer:
     averages = MovingAverages(task.model, [300, 3000])
     optimizer = adamw(task, lr=1.0, weight_decay=0.01)
-    return Trainer(task, averages, optimizer, learning_rate=law, seed=11, **settings)
+    return Trainer(Engine(task), averages, optimizer, learning_rate=law, seed=11, **settings)
 
 
 def toy(**settings: Any) -> Toy:

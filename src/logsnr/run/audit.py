@@ -18,9 +18,7 @@ from logsnr.denoiser import Conditioned, Model
 from logsnr.draws import Draws, dealt
 from logsnr.likelihood import Estimate, Estimator
 from logsnr.likelihood.audit import Records
-from logsnr.run.ranks import Ranks
-
-ALONE = Ranks()
+from logsnr.run.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,11 @@ def audited(
                 draws = [Draws(how.seed, r, strata[r][padded], len(data)) for r in repeats]
                 found[name].append([_rows(estimator.estimate(bound, x0, d), len(rows)) for d in draws])
                 advance(len(rows))
-    sizes = [sum(map(len, Ranks(rank, ranks.count).mine(parts))) for rank in range(ranks.count)]
-    numbers = list(torch.arange(len(chosen)).split(how.width))
-    order = torch.argsort(torch.cat([n for rank in range(ranks.count) for n in Ranks(rank, ranks.count).mine(numbers)]))
-    return {key: _records(estimators[key].name, chunks, ranks, sizes, order) for key, chunks in found.items()}
+
+    def joined(rows: Tensor) -> Tensor:
+        return ranks.whole(rows, len(chosen), how.width)
+
+    return {key: _records(estimators[key].name, chunks, joined) for key, chunks in found.items()}
 
 
 def _rows(estimate: Estimate, count: int) -> Estimate:
@@ -81,7 +80,7 @@ def _rows(estimate: Estimate, count: int) -> Estimate:
     )
 
 
-def _records(name: str, chunks: list[list[Estimate]], ranks: Ranks, sizes: list[int], order: Tensor) -> Records:
+def _records(name: str, chunks: list[list[Estimate]], joined: Callable[[Tensor], Tensor]) -> Records:
     """Chunks of R repeats each, of all ranks, as one record in the order of the data."""
 
     def whole(field: Callable[[Estimate], Tensor]) -> Tensor:
@@ -91,7 +90,7 @@ def _records(name: str, chunks: list[list[Estimate]], ranks: Ranks, sizes: list[
             most = max(rows.shape[1] for chunk in fields for rows in chunk)
             fields = [[torch.nn.functional.pad(rows, (0, most - rows.shape[1])) for rows in chunk] for chunk in fields]
         rows = torch.cat([torch.stack(chunk, 1) for chunk in fields])
-        return ranks.gathered(rows, sizes)[order].movedim(1, 0)
+        return joined(rows).movedim(1, 0)
 
     def named(field: Callable[[Estimate], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         keys = list(field(chunks[0][0]))

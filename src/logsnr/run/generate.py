@@ -20,6 +20,7 @@ from logsnr.oracles import Oracle
 from logsnr.path import Path
 from logsnr.prediction import Prediction
 from logsnr.records import Part
+from logsnr.run.ranks import ALONE, Ranks
 from logsnr.samplers import Sampler, Step, prior, seeded, simulate
 
 
@@ -97,21 +98,23 @@ def generate(
     batch_size: int | None = None,
     advance: Callable[[int], None] = lambda examples: None,
     watch: Callable[[Step, int], None] = lambda step, rows: None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """x0 of the examples `index` (n,), float32 (n, *shape) in model units on the CPU.
 
     model: gives the model for a chunk's padded indices, so that conditions can follow the example. advance: told the
     number of examples after each step, divided by the steps: for a progress bar. watch: shown each step, and how many
-    of its rows are no padding.
+    of its rows are no padding. ranks: who makes every so manieth chunk, and has them all in the end.
     """
-    size = min(batch_size or recipe.width, recipe.width)
-    made = torch.empty(len(index), *recipe.shape)
-    for start in range(0, len(index), size):
-        rows = index[start : start + size]
+    size, done = min(batch_size or recipe.width, recipe.width), 0
+    mine = ranks.mine(list(index.split(size)))
+    made = torch.empty(sum(map(len, mine)), *recipe.shape)
+    for rows in mine:
         for step in chunk(recipe, model(recipe.padded(rows)), rows):
             final = step
             watch(step, len(rows))
             advance(len(rows))
         # a chain that ends at the lowest level ends in z_0, whose nearest value of the data is that of z_0/α_0
-        made[start : start + size] = (final.x / over(final.level.alpha.detach(), final.x))[: len(rows)].cpu()
-    return made
+        made[done : done + len(rows)] = (final.x / over(final.level.alpha.detach(), final.x))[: len(rows)].cpu()
+        done += len(rows)
+    return ranks.whole(made, len(index), size)

@@ -90,8 +90,9 @@ def machine(config: MachineConfig, *, parameters: int = 0, calls: int = 0, exact
 def _device(wanted: str) -> torch.device:
     available = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     name = available[0] if wanted == "auto" else wanted
-    if wanted == "auto" and name == "cuda":  # several processes: each has the device of its place
+    if name == "cuda" and torch.cuda.is_available():  # several processes: each has the device of its place
         name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+        torch.cuda.set_device(name)  # of collectives, too
     if name.partition(":")[0] not in available:
         raise ValueError(f"device {wanted!r}; available: auto, {', '.join(available)}")
     return torch.device(name)

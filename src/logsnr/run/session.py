@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from logsnr.config import FREE_ON_RESUME, MachineConfig, RunConfig, from_dict
-from logsnr.data import Dataset
+from logsnr.data import Batches, Dataset
 from logsnr.data import load as load_data
 from logsnr.data.transform import Lattice
 from logsnr.families import LEARNING_RATE, LEARNING_RATES
@@ -17,8 +18,10 @@ from logsnr.records import Part, leaves, to_dict
 from logsnr.run import build, checks
 from logsnr.run.generate import default_width
 from logsnr.run.machine import Machine, machine
+from logsnr.run.ranks import ALONE, Ranks
 from logsnr.train import checkpoint
 from logsnr.train.ema import MovingAverages
+from logsnr.train.engine import engine
 from logsnr.train.optim import adamw, learning_rate
 from logsnr.train.report import Report
 from logsnr.train.trainer import Trainer
@@ -28,7 +31,10 @@ PREVIEW_STEPS = 25
 
 @dataclass
 class Session:
-    """A training in progress: the parts, and where it stands. `watch` is told every report."""
+    """A training in progress: the parts, and where it stands. `watch` is told every report.
+
+    batches: this rank's shares of them.
+    """
 
     config: RunConfig
     out: Path
@@ -37,6 +43,8 @@ class Session:
     here: Machine
     network: dict[str, Any]
     trainer: Trainer
+    ranks: Ranks
+    batches: Batches
     say: Callable[[str], None]
     watch: Callable[[Report], None]
     elapsed: float = 0.0
@@ -89,25 +97,54 @@ def opened(
     start: Path | None,
     say: Callable[[str], None],
     watch: Callable[[Report], None],
+    ranks: Ranks = ALONE,
 ) -> Session:
     """The session at step 0, or where the checkpoint `start` left it. ValueError if that is of another run."""
-    saved = checkpoint.load(start) if start else None
+    saved = checkpoint.described(start) if start else None
+    law, flip = config.train, config.data.flip
+    batches = Batches(splits[0], law.batch_size, config.seed, flip=flip, rank=ranks.rank, ranks=ranks.count)
     lattice, sizes = splits[0].transform.lattice, splits[0].conditions.sizes
     network = saved.state["network"] if saved else build.network_record(config, splits[0].shape, lattice, sizes)
     wanted = config.machine if saved is None else _as_saved(config.machine, saved.state["machine"])
-    here = machine(wanted, parameters=build.parameters(network), calls=config.train.steps)
+    here = machine(wanted, parameters=build.parameters(network), calls=law.steps)
     if saved is not None:
         _same_run(config, splits, here, saved)
-    trainer = trainer_for(config, network, here, lattice)
-    session = Session(config, out, *splits, here, network, trainer, say, watch)
+    trainer = trainer_for(config, network, here, lattice, ranks)
+    session = Session(config, out, *splits, here, network, trainer, ranks, batches, say, watch)
+    _introduced(session, start)
     if saved is not None:
-        trainer.load_state(saved.tensors, saved.state["trainer"])
+        trainer.load_state(checkpoint.load(saved.path, like=trainer.like()).tensors, saved.state["trainer"])
         session.elapsed = saved.state["seconds"]
         say(f"resumed at step {trainer.step} from {start}")
     return session
 
 
-def trainer_for(config: RunConfig, network: dict[str, Any], here: Machine, lattice: Lattice | None) -> Trainer:
+def _introduced(session: Session, start: Path | None) -> None:
+    """Say who the ranks are. ValueError unless they all start from the same checkpoint."""
+    group, stretch = session.ranks, session.batches.share
+    if group.count == 1:
+        return
+    own = {
+        "host": socket.gethostname(),
+        "device": str(session.here.device),
+        "threads": session.here.threads,
+        "share": f"examples {stretch.start} to {stretch.stop - 1} of {session.config.train.batch_size}",
+        "start": start.name if start else "the beginning",
+    }
+    rows = group.told("rank", own)
+    session.say(f"{group.count} ranks, engine {session.trainer.engine.name}")
+    for rank, row in enumerate(rows):
+        session.say(f"rank {rank}: {row['host']}, {row['device']}, threads {row['threads']}, {row['share']}")
+        if row["start"] != rows[0]["start"]:
+            raise ValueError(
+                f"rank {rank} on {row['host']} would start from {row['start']}, rank 0 on {rows[0]['host']} from "
+                f"{rows[0]['start']}; allowed: a run directory (--out, --resume) that all ranks share"
+            )
+
+
+def trainer_for(
+    config: RunConfig, network: dict[str, Any], here: Machine, lattice: Lattice | None, ranks: Ranks = ALONE
+) -> Trainer:
     """Model, objective, averages and optimiser of a resolved configuration, ready for step 0."""
     model = here.placed(build.denoiser(config, network, here.autocast))
     task, law = build.task(config, model, lattice, network["num_classes"]), config.train
@@ -115,8 +152,10 @@ def trainer_for(config: RunConfig, network: dict[str, Any], here: Machine, latti
     lr = LEARNING_RATE if law.lr is None else law.lr
     rate = partial(learning_rate, base=lr, warmup_steps=law.warmup_steps, total_steps=law.steps, decay=law.decay)
     rate(law.warmup_steps)  # an impossible law is an error now, not after the warm-up
+    # whatever shards the parameters comes before what refers to them
+    run = engine(config.machine.engine, task, model.network, ranks.rank, ranks.count)
     return Trainer(
-        task,
+        run,
         MovingAverages(model, law.ema_half_lives_images),
         adamw(task, lr=lr, betas=(beta1, beta2), weight_decay=law.weight_decay),
         learning_rate=rate,

@@ -24,6 +24,7 @@ from logsnr.run.generate import Recipe, default_width, generate
 from logsnr.run.given import Given
 from logsnr.run.given import given as conditions_given
 from logsnr.run.machine import Machine, machine
+from logsnr.run.ranks import ALONE, Ranks
 from logsnr.samplers import Step
 from logsnr.train import checkpoint
 from logsnr.train.names import copy_into, named_tensors
@@ -143,6 +144,7 @@ class Trained:
         batch_size: int | None = None,
         advance: Callable[[int], None] = lambda examples: None,
         watch: Callable[[Step, int], None] = lambda step, rows: None,
+        ranks: Ranks = ALONE,
     ) -> Tensor:
         """Examples `index` (n,) in model units, float32 (n, *shape); example i depends on (seed, i) alone."""
         recipe = recipe or self.recipe()
@@ -153,6 +155,7 @@ class Trained:
             batch_size=batch_size,
             advance=advance,
             watch=watch,
+            ranks=ranks,
         )
 
     def sample(
@@ -272,15 +275,15 @@ def load(path: str | Path, *, weights: str = "ema", exact: bool = False, **machi
     place of the run's own. ValueError in one line when there is no run, it is damaged, or has no such weights.
     """
     source = find(Path(path))
-    saved = checkpoint.load(source)
+    group = "model" if weights == "raw" else weights
+    saved = checkpoint.load(source, only=[group])
     missing = [key for key in ("config", "network", "transform") if key not in saved.state]
     if missing:
         raise ValueError(
             f"checkpoint {source} lacks {', '.join(missing)} in its state.json; it is no checkpoint of a run"
         )
-    group = "model" if weights == "raw" else weights
-    if group not in saved.tensors or group in ("optimizer", "task"):
-        known = ["raw", *(name for name in saved.tensors if name.startswith("ema"))]
+    if group not in saved.groups or group in ("optimizer", "task"):
+        known = ["raw", *(name for name in saved.groups if name.startswith("ema"))]
         raise ValueError(f"no weights {weights!r} in {source}; there are: {', '.join(known)}")
     config = from_dict(saved.state["config"])
     network = saved.state["network"]

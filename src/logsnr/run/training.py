@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from logsnr.config import RunConfig, write
-from logsnr.data import Batch, Batches, Dataset
+from logsnr.data import Batch, Dataset
 from logsnr.denoiser import Denoiser
 from logsnr.draws import Draws, dealt
 from logsnr.files import whole
@@ -29,16 +29,18 @@ from logsnr.path import section_counts
 from logsnr.pictures import save_grid
 from logsnr.records import to_dict
 from logsnr.run.machine import machine
+from logsnr.run.ranks import ALONE, Ranks
 from logsnr.run.session import PREVIEW_STEPS, Session, datasets, opened, resolved
 from logsnr.run.trained import Trained, find
 from logsnr.train import checkpoint
-from logsnr.train.journal import Journal
+from logsnr.train.journal import Journal, Unwritten
 from logsnr.train.report import Report
 from logsnr.train.stop import Stop
 from logsnr.train.trainer import NonFiniteLoss
 
 HOLDOUT_MOST = 512
 PREVIEW_COUNT = 8
+STAY, TOLD_TO_STOP, TIME_IS_UP = range(3)  # of several ranks' wishes the greatest decides
 
 
 def train(
@@ -46,23 +48,26 @@ def train(
     out: Path,
     *,
     resume: str = "auto",
+    ranks: Ranks = ALONE,
     say: Callable[[str], None] = print,
     watch: Callable[[Report], None] = lambda report: None,
 ) -> Path:
     """Train, or go on training, in the directory `out`; returns the last checkpoint.
 
     resume: "auto" goes on from the newest checkpoint of `out`, "none" demands a fresh directory, anything else is a
-    run or checkpoint to start from. ValueError in one line for whatever is wrong with config, data or directory.
+    run or checkpoint to start from. ranks: who trains together, in a directory that all see; the first one writes.
+    ValueError in one line for whatever is wrong with config, data or directory.
     """
     data, holdout = datasets(config)
     config = resolved(config, data)
     machine(config.machine)  # what is wrong with these two is said before anything is written
     _start(out, resume)
     out.mkdir(parents=True, exist_ok=True)
-    with _locked(out):
-        session = opened(config, out, (data, holdout), _start(out, resume), say, watch)
-        with whole(out / "run.yaml") as fresh:
-            fresh.write_text(write(config))
+    with _locked(out) if ranks.first else nullcontext():
+        session = opened(config, out, (data, holdout), _start(out, resume), say, watch, ranks)
+        if ranks.first:
+            with whole(out / "run.yaml") as fresh:
+                fresh.write_text(write(config))
         return _loop(session)
 
 
@@ -78,42 +83,48 @@ def _start(out: Path, resume: str) -> Path | None:
 
 def _finished(session: Session) -> bool:
     law, trainer = session.config.train, session.trainer
-    return (
-        trainer.step >= law.steps
-        or (law.images is not None and trainer.images >= law.images)
-        or (law.minutes is not None and session.elapsed >= 60 * law.minutes)
-    )
+    return trainer.step >= law.steps or (law.images is not None and trainer.images >= law.images)
+
+
+def _wish(session: Session, stop: Stop | None = None) -> int:
+    """Whether this rank wants to leave, and why."""
+    minutes = session.config.train.minutes
+    if minutes is not None and session.elapsed >= 60 * minutes:
+        return TIME_IS_UP
+    return TOLD_TO_STOP if stop is not None and stop.requested else STAY
 
 
 def _loop(session: Session) -> Path:
     """Train until finished or told to stop; returns the last checkpoint, raises KeyboardInterrupt if told to stop."""
-    config, trainer, law = session.config, session.trainer, session.config.train
+    trainer, law = session.trainer, session.config.train
     newest = checkpoint.latest(session.out / "checkpoints")
-    if _finished(session):
+    if _finished(session) or _wish(session):
         session.say(f"already at step {trainer.step}; raise --steps, --minutes or --images to go on")
         return newest or _save(session)
-    batches = Batches(session.data, law.batch_size, config.seed, flip=config.data.flip).iterate(trainer.step)
-    with Stop() as stop, Journal(session.out / "log.jsonl") as journal, closing(batches):
+    batches, kind = session.batches.iterate(trainer.step), Journal if session.ranks.first else Unwritten
+    with Stop() as stop, kind(session.out / "log.jsonl") as journal, closing(batches):
         journal.keep_until(trainer.step)
+        trainer.engine.wish = partial(_wish, session, stop)
         tick = time.perf_counter()
         for report in _until_not_finite(session, journal, batches):
             # what is logged depends on the step alone, never on where a run was stopped: logs of resumed runs agree
             due = partial(_due, report.step)
+            joins = session.ranks.first or trainer.engine.together
             if due(law.log_every):
-                journal.append(report.record() | (_holdout(session) if due(law.holdout_every) else {}))
-            if due(law.preview_every):
+                journal.append(report.record() | (_holdout(session) if joins and due(law.holdout_every) else {}))
+            if joins and due(law.preview_every):
                 _preview(session)
             session.watch(report)
             session.elapsed += time.perf_counter() - tick
             tick = time.perf_counter()
-            over = _finished(session)
-            if over or stop.requested or due(law.checkpoint_every):
+            over, leaving = _finished(session), trainer.engine.leaving
+            if over or leaving or due(law.checkpoint_every):
                 journal.sync()
                 newest = _save(session)
-            if over or stop.requested:
+            if over or leaving:
                 break
     assert newest is not None
-    if not _finished(session):
+    if not over and leaving == TOLD_TO_STOP:
         session.say(f"stopped at step {trainer.step} and saved; the same command goes on")
         raise KeyboardInterrupt
     return newest
@@ -169,7 +180,8 @@ def _preview(session: Session) -> None:
         with session.trainer.averages.swap():  # a learned schedule is averaged too
             averaged = trained.sample_x0(index, recipe=recipe())
         examples = transform.decode(torch.cat([raw, averaged]))
-        save_grid(session.out / "previews" / f"step-{step:08d}.png", examples, transform, columns=len(index))
+        if session.ranks.first:
+            save_grid(session.out / "previews" / f"step-{step:08d}.png", examples, transform, columns=len(index))
     except (ValueError, OSError) as error:
         session.say(f"no preview at step {step}: {error}")
     finally:
@@ -197,9 +209,13 @@ def _save(session: Session) -> Path:
         "holdout": _identity(session.holdout),
         "machine": session.here.record(),
     }
-    root = session.out / "checkpoints"
-    saved = checkpoint.save(root, session.trainer.step, tensors, state)
-    checkpoint.rotate(root, session.config.train.keep)
+    root, group, together = session.out / "checkpoints", session.ranks, session.trainer.engine.together
+    if not (group.first or together):
+        return checkpoint.place(root, session.trainer.step)
+    rank = group.rank if together else None
+    saved = checkpoint.save(root, session.trainer.step, tensors, state, rank=rank)
+    if group.first:
+        checkpoint.rotate(root, session.config.train.keep)
     return saved
 
 

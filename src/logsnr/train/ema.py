@@ -20,6 +20,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from logsnr.train.engine import local
 from logsnr.train.names import copy_into, listed, named_tensors
 
 
@@ -69,22 +70,22 @@ class MovingAverages:
         """Move every average after a step of `images` images, the last of `images_seen`."""
         for half_life, averages in self._trees.items():
             step_decay = decay(images_seen, images, half_life_images=half_life, warmup_ratio=self.warmup_ratio)
-            lerp(averages, self._parameters, step_decay)
+            lerp(list(map(local, averages)), list(map(local, self._parameters)), step_decay)
 
     @contextmanager
     def swap(self, half_life_images: int | None = None) -> Iterator[nn.Module]:
-        """The module with averaged weights inside the block; after it the very same raw tensors, always."""
+        """The module with averaged weights inside the block; after it the very same raw weights, always.
+
+        The numbers change places, not the tensors: a sharded module gathers its weights from memory of its own.
+        """
         if half_life_images is not None and half_life_images not in self._trees:
             raise ValueError(f"no average of half-life {half_life_images}; there are {listed(self._trees)}")
         averages = self._trees[half_life_images or self.half_lives_images[0]]
-        raw = [parameter.data for parameter in self._parameters]
+        _exchange(self._parameters, averages)
         try:
-            for parameter, average in zip(self._parameters, averages, strict=True):
-                parameter.data = average
             yield self.module
         finally:
-            for parameter, data in zip(self._parameters, raw, strict=True):
-                parameter.data = data
+            _exchange(self._parameters, averages)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Complete live trees by group: `ema` for the first half-life, `ema-<half_life_images>` for more."""
@@ -106,3 +107,11 @@ class MovingAverages:
 
     def _group(self, half_life_images: int) -> str:
         return "ema" if half_life_images == self.half_lives_images[0] else f"ema-{half_life_images}"
+
+
+@torch.no_grad()
+def _exchange(one: Sequence[Tensor], other: Sequence[Tensor]) -> None:
+    for a, b in zip(map(local, one), map(local, other), strict=True):
+        kept = a.clone()
+        a.copy_(b)
+        b.copy_(kept)

@@ -72,3 +72,18 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Unwritten(Journal):
+    """The journal of a rank whose records another one writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, record: Mapping[str, Any]) -> None: ...
+
+    def keep_until(self, step: int) -> None: ...
+
+    def sync(self) -> None: ...
+
+    def close(self) -> None: ...

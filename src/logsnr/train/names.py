@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from logsnr.train.engine import sharded
 
 _WRAPPERS = frozenset({"module", "_orig_mod"})
 
@@ -48,7 +51,17 @@ def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor], label:
             raise ValueError(f"{label}: {name} has shape {given}, the module needs {needed}")
     with torch.no_grad():
         for name, tensor in target.items():
-            tensor.copy_(source[name])
+            tensor.copy_(placed(source[name], tensor))
+
+
+def placed(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, dealt out as `like` is where that is sharded: each rank cuts its own part."""
+    if not sharded(like) or sharded(tensor):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    there: Any = like
+    return distribute_tensor(tensor.to(like.device), there.device_mesh, there.placements, src_data_rank=None)
 
 
 def listed(names: Iterable[object], most: int = 8) -> str:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from logsnr.train.names import canonical, listed
+from logsnr.train.engine import sharded
+from logsnr.train.names import canonical, listed, placed
 
 DECAYS: Mapping[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
@@ -58,9 +59,11 @@ def adamw(
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not parameters:
         raise ValueError("there is nothing to train: no parameter requires a gradient")
+    kinds = sorted({sharded(p) for p in parameters})  # one kernel does not take both
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in parameters if (p.ndim >= 2) is decayed and sharded(p) is kind], "weight_decay": decay}
+        for kind in kinds
+        for decayed, decay in ((True, weight_decay), (False, 0.0))
     ]
     fused = all(p.device.type in _FUSED_DEVICES for p in parameters)
     kernel = {"fused": True} if fused else {"foreach": True}
@@ -92,7 +95,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors:
         else:
             # in the parameter's own order in memory, which the fused kernels want
             like = place[name][1] if tensor.ndim else tensor
-            state.setdefault(place[name][0], {})[entry] = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
+            room = torch.empty_like(like, dtype=tensor.dtype)
+            state.setdefault(place[name][0], {})[entry] = room.copy_(placed(tensor, room))
     if strangers:
         raise ValueError(f"optimizer: state that fits no parameter: {listed(strangers)}")
     optimizer.load_state_dict({"state": state, "param_groups": packed["param_groups"]})

@@ -3,7 +3,8 @@
 It knows "a module that returns a `Loss`" and nothing of noise levels. What a step does is a function of the
 weights, of the batch and of (seed, step): noise comes from `Draws`, dropout is re-seeded for every
 micro-batch, the learning rate is a law of the step. So 2N steps are, bit for bit, N steps, a checkpoint, and
-N steps in another process.
+N steps in another process. Of several ranks (`engine`) each steps on its share of the batch, and all know the
+numbers of the whole, so that they report and decide alike.
 
 A step whose loss or gradient is not finite moves nothing and is counted; the data goes on. The check needs
 the loss and the gradient norm on the host before the optimiser moves: that transfer, which also carries what
@@ -16,15 +17,16 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch import Tensor
 
 from logsnr.draws import Draws
 from logsnr.loss import Loss
 from logsnr.train.ema import MovingAverages
+from logsnr.train.engine import Engine, local
 from logsnr.train.names import canonical, copy_into, listed, named_tensors
 from logsnr.train.optim import load_optimizer, optimizer_tensors
 from logsnr.train.report import Report, binned
@@ -65,6 +67,7 @@ class _Measured(NamedTuple):
     """One step's per-example numbers on the host, float64 (B,), and the gradient norm before clipping."""
 
     grad_norm: float
+    examples: Tensor
     total: Tensor
     unweighted: Tensor
     taught: Tensor
@@ -75,19 +78,19 @@ class _Measured(NamedTuple):
 class Trainer:
     """Minimises the batch mean of `task(x, draws, **condition).total`.
 
-    task: module whose forward returns a `Loss`, with `observe(times, losses)`, called after every optimiser
-        step with the batch's times and drawn terms as CPU tensors (B,) in global order. Its tensors outside the
-        model (say, the history of an importance sampler) are the checkpoint's group `task`.
+    engine: of the task, a module whose forward returns a `Loss`, with `observe(times, losses)`, called after every
+        optimiser step with the batch's times and drawn terms as CPU tensors (B,) in global order. Its tensors outside
+        the model (say, the history of an importance sampler) are the checkpoint's group `task`.
     averages: of the module that is "the model", which lies within the task.
     optimizer: over the task's parameters. learning_rate: law of the number of finished steps.
-    micro_batch: most examples in one forward; None for all. The sum of gradients does not know the split.
+    micro_batch: most examples in one forward of a rank; None for all. The sum of gradients does not know the split.
     clip_norm: largest global norm of the gradient; None for no limit.
     max_skipped: this many steps in a row that are not finite raise `NonFiniteLoss`.
     """
 
     def __init__(
         self,
-        task: nn.Module,
+        engine: Engine,
         averages: MovingAverages,
         optimizer: torch.optim.Optimizer,
         *,
@@ -101,11 +104,12 @@ class Trainer:
             raise ValueError(f"micro_batch must be at least 1, not {micro_batch}")
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm must be positive or None, not {clip_norm}")
-        self.task, self.model, self.averages, self.optimizer = task, averages.module, averages, optimizer
+        self.engine, self.task = engine, engine.task
+        self.model, self.averages, self.optimizer = averages.module, averages, optimizer
         self.learning_rate, self.seed, self.micro_batch = learning_rate, seed, micro_batch
         self.clip_norm, self.max_skipped = clip_norm, max_skipped
         self.step = self.images = self.skipped = self.skipped_in_a_row = 0
-        self._observe = cast(Callable[[Tensor, Tensor], None], task.observe)
+        self._observe = cast(Callable[[Tensor, Tensor], None], self.task.observe)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._device = self._parameters[0].device
 
@@ -123,18 +127,18 @@ class Trainer:
             group["lr"] = lr
         self.optimizer.zero_grad()
         losses = self._accumulate(batch)
-        grad_norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        measured = _measure(losses, grad_norm)
+        measured = self._measured(batch, losses)
         loss = measured.total.mean().item()
 
         finite = math.isfinite(loss) and math.isfinite(measured.grad_norm)
         self.step += 1
-        self.images += len(batch.x)
+        self.images += batch.global_batch
         if finite:
             if self.clip_norm is not None and measured.grad_norm > self.clip_norm:
-                clip_grads_with_norm_(self._parameters, self.clip_norm, grad_norm)
+                norm = torch.tensor(measured.grad_norm, dtype=torch.float32, device=self._device)
+                torch._foreach_mul_(list(map(local, self._gradients())), self.clip_norm / (norm + 1e-6))
             self.optimizer.step()
-            self.averages.update(self.images, len(batch.x))
+            self.averages.update(self.images, batch.global_batch)
             self._observe(measured.times, measured.taught)
             self.skipped_in_a_row = 0
         else:
@@ -152,22 +156,56 @@ class Trainer:
         )
 
     def _accumulate(self, batch: Batch) -> list[Loss]:
-        """Backward of the batch mean, micro-batch by micro-batch."""
+        """Backward of the batch mean, micro-batch by micro-batch, as many on every rank; one example at least in each.
+
+        Where a rank has none left it repeats its first, whose loss counts for nothing.
+        """
         if not (self.task.training and self.model.training):
             self.task.train()  # a preview may have left the model in evaluation mode
-        size = len(batch.x)
-        width = self.micro_batch or size
-        draws = Draws(self.seed, batch.step, batch.index, size)
+        engine, most = self.engine, -(-batch.global_batch // self.engine.ranks)
+        width = min(self.micro_batch or most, most)
+        count = -(-most // width)
+        draws = Draws(self.seed, batch.step, batch.index, batch.global_batch)
         x = batch.x.to(self._device, non_blocking=True)
         condition = {k: v.to(self._device, non_blocking=True) for k, v in batch.condition.items()}
         losses = []
-        for micro_step, start in enumerate(range(0, size, width)):
-            rows = slice(start, start + width)
-            _seed_dropout(self._device, (self.seed, batch.step, micro_step))
-            loss: Loss = self.task(x[rows], draws.rows(rows), **{k: v[rows] for k, v in condition.items()})
-            (loss.total.sum() / size).backward()
-            losses.append(_detached(loss))
+        for micro_step in range(count):
+            rows = slice(micro_step * width, (micro_step + 1) * width)
+            own = len(x[rows])
+            rows = rows if own else slice(0, 1)
+            _seed_dropout(self._device, (self.seed, batch.step, micro_step, *[engine.rank] * (engine.rank > 0)))
+            with nullcontext() if micro_step == count - 1 else engine.accumulating():
+                loss = engine.forward(x[rows], draws.rows(rows), **{k: v[rows] for k, v in condition.items()})
+                (loss.total[:own].sum() * engine.ranks / batch.global_batch).backward()
+            if own:
+                losses.append(_detached(loss))
+        engine.finish(self._parameters)
         return losses
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self._parameters if p.grad is not None]
+
+    def _measured(self, batch: Batch, losses: list[Loss]) -> _Measured:
+        """Bring the step's numbers to the host in one transfer: here, and nowhere else, the host waits.
+
+        Then they are exchanged with those of the other ranks.
+        """
+        names = list(losses[0].parts)
+        rows = 3 + len(names)
+        flat = [
+            torch.stack([loss.total, loss.unweighted, loss.taught, *(loss.parts[name] for name in names)]).flatten()
+            for loss in losses
+        ]
+        norm = self.engine.norm(self._gradients()).reshape(1).to(self._device)
+        share, *host = torch.cat([norm, *flat]).cpu().double().split([1, *map(len, flat)])
+        times = torch.cat([loss.times for loss in losses]).cpu().double()
+        own = torch.cat([micro.reshape(rows, -1) for micro in host], dim=1)
+        columns = torch.cat([batch.examples.cpu().double()[None], times[None], own])
+        grad_norm, columns = self.engine.exchanged(share.item(), columns, batch.global_batch)
+        examples, times, total, unweighted, taught, *parts = columns
+        return _Measured(
+            grad_norm, examples.long(), total, unweighted, taught, dict(zip(names, parts, strict=True)), times
+        )
 
     def _skip(self, batch: Batch, measured: _Measured) -> None:
         """Count a step that is not finite; at the limit say whose fault the last one was."""
@@ -177,12 +215,12 @@ class Trainer:
             return
         bad = ~measured.total.isfinite()
         if bad.any():
-            examples, times = batch.examples.cpu()[bad].tolist(), measured.times[bad].tolist()
+            examples, times = measured.examples[bad].tolist(), measured.times[bad].tolist()
             pairs = zip(examples, times, strict=True)
             culprit = "loss of " + listed(f"example {example} at time {t:.4f}" for example, t in pairs)
         else:
             named = self.task.named_parameters()
-            broken = (canonical(n) for n, p in named if p.grad is not None and not p.grad.isfinite().all())
+            broken = (canonical(n) for n, p in named if p.grad is not None and not local(p.grad).isfinite().all())
             culprit = "gradient of " + next(broken, "no single parameter: their common norm overflows")
         raise NonFiniteLoss(f"step {self.step}, the last of {self.skipped_in_a_row} not finite: {culprit}")
 
@@ -218,13 +256,23 @@ class Trainer:
         self.step, self.images = values["step"], values["images"]
         self.skipped, self.skipped_in_a_row = values["skipped"], values["skipped_in_a_row"]
 
+    def like(self) -> Callable[[str, str], Tensor | None]:
+        """By group and name the live tensor that a saved one is, or is a moment of: where its parts belong."""
+        model = named_tensors(self.model)
+        parameters = {canonical(name): parameter for name, parameter in self.task.named_parameters()}
+
+        def found(group: str, name: str) -> Tensor | None:
+            return parameters.get(name.partition(".")[2]) if group == "optimizer" else model.get(name)
+
+        return found
+
     def _own_tensors(self) -> dict[str, Tensor]:
         inside = {id(tensor) for tensor in named_tensors(self.model).values()}
         return {name: t for name, t in named_tensors(self.task).items() if id(t) not in inside}
 
 
 def _seed_dropout(device: torch.device, name: tuple[int, ...]) -> None:
-    """Seed the generators that dropout on `device` draws from by a hash of (seed, step, micro-step).
+    """Seed the generators that dropout on `device` draws from by a hash of (seed, step, micro-step, rank if not 0).
 
     `torch.manual_seed` would also note a stack trace for every kind of accelerator that is absent: 0.6 ms.
     """
@@ -239,17 +287,3 @@ def _detached(loss: Loss) -> Loss:
     """Without the graphs: that of a part which backward never visits would keep its activations."""
     parts = {name: part.detach() for name, part in loss.parts.items()}
     return Loss(loss.total.detach(), parts, loss.times.detach(), loss.unweighted.detach(), loss.taught.detach())
-
-
-def _measure(losses: list[Loss], grad_norm: Tensor) -> _Measured:
-    """Bring the step's numbers to the host in one transfer: here, and nowhere else, the host waits."""
-    names = list(losses[0].parts)
-    rows = 3 + len(names)
-    flat = [
-        torch.stack([loss.total, loss.unweighted, loss.taught, *(loss.parts[name] for name in names)]).flatten()
-        for loss in losses
-    ]
-    norm, *host = torch.cat([grad_norm.reshape(1), *flat]).cpu().double().split([1, *map(len, flat)])
-    total, unweighted, taught, *parts = torch.cat([micro.reshape(rows, -1) for micro in host], dim=1)
-    times = torch.cat([loss.times for loss in losses]).cpu()
-    return _Measured(norm.item(), total, unweighted, taught, dict(zip(names, parts, strict=True)), times)

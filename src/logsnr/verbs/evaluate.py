@@ -21,6 +21,7 @@ from logsnr.registry import lookup
 from logsnr.run import evaluate
 from logsnr.run.evaluate import Asked, Reals
 from logsnr.run.machine import machine
+from logsnr.run.ranks import Ranks, ranks
 from logsnr.verbs import sample
 from logsnr.verbs.console import Console
 from logsnr.verbs.layers import machine_options
@@ -29,10 +30,23 @@ KEPT = ("checkpoint", "checkpoint_sha256", "weights", "sampler", "options", "ste
 
 
 def run(args: Namespace) -> dict[str, Any]:
-    """Measure, print the table, write metrics.json; or write the reference's moments."""
-    console, started = Console(args), time.monotonic()
+    """Measure, print the table, write metrics.json; or write the reference's moments.
+
+    Several processes make the samples together; the first one does the rest.
+    """
+    with ranks() as group:
+        return _run(args, group)
+
+
+def _run(args: Namespace, group: Ranks) -> dict[str, Any]:
+    args.json = args.json and group.first  # several processes, one result
+    console, started = Console(args, silent=not group.first), time.monotonic()
     asked = _asked(args)
     sampling = sample.planned(args, 0, args.n) if args.run else None
+    if not group.first:
+        if sampling and not args.stats_out:
+            sample.made(args, console, sampling, torch.arange(args.n), group)
+        return {}
     here = sampling.trained.machine if sampling else machine(MachineConfig(**machine_options(args)))
     there = _reals(args, sampling)
     raw, transform, notes = _given(args, sampling, there)
@@ -50,7 +64,7 @@ def run(args: Namespace) -> dict[str, Any]:
     if raw is None:
         assert sampling is not None
         assert out is not None
-        raw, manifest = _sampled(args, console, sampling, out)
+        raw, manifest = _sampled(args, console, sampling, out, group)
     found = _measured(console, asked, features, raw, transform, there)
     result = {key: manifest.get(key) for key in KEPT} | found | _provenance(args, raw, there, features)
     notes += evaluate.notes(raw, there, features, found["metrics"])
@@ -143,11 +157,11 @@ def _given(
 
 
 def _sampled(
-    args: Namespace, console: Console, sampling: sample.Sampling, out: Path
+    args: Namespace, console: Console, sampling: sample.Sampling, out: Path, group: Ranks
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Raw samples of the run and their manifest; samples.npz and grid.png are written."""
     index = torch.arange(args.n)
-    x0, measured = sample.made(args, console, sampling, index)
+    x0, measured = sample.made(args, console, sampling, index, group)
     sample.write(args, sampling, x0, index, out)
     return sampling.trained.transform.decode(x0), sampling.manifest | measured
 

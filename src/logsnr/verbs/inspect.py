@@ -34,12 +34,12 @@ def run(args: Namespace) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    saved = checkpoint.load(path)
+    saved = checkpoint.load(path, only=["model"])
     parameters = sum(t.numel() for t in saved.tensors["model"].values())
     return {
         "kind": "checkpoint",
         "step": saved.step,
-        "groups": list(saved.tensors),
+        "groups": list(saved.groups),
         "parameters": parameters,
         "sha256": checkpoint.fingerprint(path),
         **{key: saved.state.get(key) for key in ("config", "network", "transform", "data", "machine")},

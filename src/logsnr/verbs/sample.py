@@ -19,6 +19,7 @@ from logsnr.report.trajectory import write_trajectory
 from logsnr.run import plan
 from logsnr.run.generate import Recipe
 from logsnr.run.given import Given, read
+from logsnr.run.ranks import Ranks, ranks
 from logsnr.run.trained import Trained, load
 from logsnr.train import checkpoint
 from logsnr.verbs import certify
@@ -36,8 +37,16 @@ class Sampling:
 
 
 def run(args: Namespace) -> dict[str, Any]:
-    """Make the examples and write them, or say what would be made."""
-    console, (first, last) = Console(args), asked(args)
+    """Make the examples and write them, or say what would be made; only the first of several processes writes."""
+    with ranks() as group:
+        return _run(args, group)
+
+
+def _run(args: Namespace, group: Ranks) -> dict[str, Any]:
+    args.json = args.json and group.first  # several processes, one result
+    console, (first, last) = Console(args, silent=not group.first), asked(args)
+    if (args.certify or args.dry_run) and not group.first:
+        return {}
     sampling = planned(args, first, last)
     out = Path(args.out) if args.out else sampling.trained.run_dir / ("certificate" if args.certify else "samples")
     manifest = sampling.manifest
@@ -46,9 +55,12 @@ def run(args: Namespace) -> dict[str, Any]:
     console.say(f"{last - first} examples, {manifest['sampler']}, {manifest['steps']} steps, to {out}")
     if args.dry_run:
         return manifest
-    out.mkdir(parents=True, exist_ok=True)  # now, not when an hour of samples has nowhere to go
+    if group.first:
+        out.mkdir(parents=True, exist_ok=True)  # now, not when an hour of samples has nowhere to go
     index = torch.arange(first, last)
-    x0, measured = made(args, console, sampling, index)
+    x0, measured = made(args, console, sampling, index, group)
+    if not group.first:
+        return {}
     manifest |= measured
     write(args, sampling, x0, index, out)
     with whole(out / "manifest.json") as fresh:
@@ -86,19 +98,21 @@ def asked(args: Namespace) -> tuple[int, int]:
 
 
 def made(
-    args: Namespace, console: Console, sampling: Sampling, index: torch.Tensor
+    args: Namespace, console: Console, sampling: Sampling, index: torch.Tensor, group: Ranks
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """x0 of the examples, and what is known of them afterwards: seconds, and the evaluations of an adaptive sampler."""
     started, counts = time.monotonic(), list[int]()
-    with console.progress(len(index) * (len(sampling.recipe.grid) - 1), "examples × steps") as progress:
+    share = len(index) * (len(sampling.recipe.grid) - 1) // group.count
+    with console.progress(share, "examples × steps") as progress:
         x0 = sampling.trained.sample_x0(
             index,
             recipe=sampling.recipe,
             batch_size=args.batch_size,
             advance=progress.advance,
             watch=lambda step, rows: counts.append(int(step.evaluations[:rows].sum())),
+            ranks=group,
         )
-    mean = sum(counts) / len(index)
+    mean = int(group.gathered(torch.tensor([sum(counts)]), [1] * group.count).sum()) / len(index)
     evaluations = int(mean) if mean.is_integer() else round(mean, 2)
     return x0, {"evaluations_per_example": evaluations, "seconds": time.monotonic() - started}
 
