@@ -22,6 +22,8 @@ from logsnr.run.ranks import Ranks, ranks
 from logsnr.run.session import trainer_for
 from logsnr.train.report import Report
 
+_forever = ExitStack()  # a group lives as long as the process
+
 
 def training(folder: Path, together: int) -> Work:
     """One step of `together` ranks, of which this process is the first; the others are its children."""
@@ -34,8 +36,7 @@ def training(folder: Path, together: int) -> Work:
         for rank in range(1, together):
             subprocess.Popen(command, env={**os.environ, "RANK": str(rank)})
     torch.set_num_threads(1)
-    group = ExitStack().enter_context(ranks())
-    steps, facts = _steps(folder, group)
+    steps, facts = _steps(folder, _forever.enter_context(ranks()))
     return Work(lambda: next(steps).loss, {**facts, "ranks": together})
 
 

@@ -62,7 +62,7 @@ class Bench:
     run: Path | None = None
 
     def section(self, name: str, say: Callable[[str], None]) -> dict[str, Any]:
-        """The record of one section. ValueError for one that is unknown."""
+        """The record of one section. ValueError for one that is unknown, RuntimeError if ours does not run."""
         if name not in SECTIONS:
             raise ValueError(f"section {name!r}; allowed: {', '.join(SECTIONS)}")
         with tempfile.TemporaryDirectory() as folder:
@@ -72,6 +72,8 @@ class Bench:
             for contender in missing:
                 say(f"not installed: {contender}")
             found = contest(names, Path(folder), turns=self.turns, say=say)
+        if SECTIONS[name][0] not in found:
+            raise RuntimeError(f"{SECTIONS[name][0]} did not run: there is nothing to compare with")
         return {
             "section": name,
             "vehicle": self.vehicle,
