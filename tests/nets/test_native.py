@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -68,6 +70,66 @@ def test_the_gradient_of_a_gradient_is_pytorchs() -> None:
         (dx,) = torch.autograd.grad(y, x, dy.to(y), create_graph=True)
         second.append(torch.autograd.grad(dx.float().square().sum(), gain)[0])
     assert (second[0] - second[1]).abs().max() < 0.02 * second[1].abs().max()
+
+
+@compiled
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_a_large_mean_costs_no_digit(mean: float) -> None:
+    torch.manual_seed(0)
+    x = (mean + 0.5 * torch.randn(2, 32, 16, 16)).bfloat16().contiguous(memory_format=torch.channels_last)
+    given = [x.requires_grad_(), torch.randn(1, 32).requires_grad_(), torch.randn(1, 32).requires_grad_()]
+    dy = innermost(2, 32, 16, 16, seed=1)
+    y = norm_silu.norm_silu(*given, groups=8, eps=1e-5)
+    wide = [t.detach().double().requires_grad_() for t in given]
+    expected = plain(*wide, None, 8, True)
+    assert ((y - expected).norm() / expected.norm()) < BF16
+    for one, other in zip(
+        torch.autograd.grad(y, given, dy), torch.autograd.grad(expected, wide, dy.double()), strict=True
+    ):
+        assert ((one - other).norm() / other.norm()) < BF16
+
+
+@compiled
+def test_an_embedding_of_one_row_is_every_rows() -> None:
+    x, norm, e = innermost(4, 32, 6, 6), nn.GroupNorm(8, 32), torch.randn(1, 32)
+    assert normalised(norm, x, e=e).equal(normalised(norm, x, e=e.expand(4, -1)))
+    with pytest.raises(RuntimeError):
+        normalised(norm, x, scale=torch.randn(2, 32), shift=torch.randn(2, 32))
+
+
+@compiled
+def test_a_gain_made_of_the_features_has_its_gradient_once() -> None:
+    x = innermost(2, 16, 4, 4)
+    gain = torch.ones(1, 16).requires_grad_()
+    answers = []
+    for graph in (False, True):
+        y = norm_silu.norm_silu(
+            x * (1 + gain[..., None, None]).bfloat16(), gain, torch.zeros(1, 16), groups=4, eps=1e-5
+        )
+        answers.append(torch.autograd.grad(y.float().square().sum(), gain, create_graph=graph)[0])
+    assert (answers[0] - answers[1]).norm() < 0.02 * answers[0].norm()
+
+
+@compiled
+def test_not_a_number_stays_none() -> None:
+    x = innermost(1, 16, 4, 4)
+    offset = torch.full((1, 16), 0x7FFFFFFF, dtype=torch.int32).view(torch.float32)
+    assert norm_silu.norm_silu(x, torch.ones(1, 16), offset, groups=4, eps=1e-5).isnan().all()
+
+
+@compiled
+def test_a_cache_that_others_may_write_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.library.cache_clear()
+    try:
+        (tmp_path / "logsnr").mkdir()
+        (tmp_path / "logsnr").chmod(0o777)
+        assert native.library() is None
+        (tmp_path / "logsnr").chmod(0o700)
+        native.library.cache_clear()
+        assert native.library() is not None
+    finally:
+        native.library.cache_clear()
 
 
 @compiled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,15 +22,26 @@ def made(batch: int, channels: int, out: int, size: tuple[int, int], *, bias: bo
     return layer, innermost(torch.randn(batch, channels, *size))
 
 
+@pytest.fixture(autouse=True)
+def narrow() -> Iterator[None]:
+    with torch.autocast("cpu", torch.bfloat16):
+        yield
+
+
 def innermost(x: Tensor) -> Tensor:
     return x.bfloat16().contiguous(memory_format=torch.channels_last)
+
+
+def exact_of(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return F.conv2d(x, weight, bias, padding=1)
 
 
 def error(found: Tensor, exact: Tensor) -> float:
     return ((found.double() - exact).norm() / exact.norm()).item()
 
 
-@pytest.mark.parametrize("size", [(8, 8), (5, 7), (1, 1), (2, 9)])
+@pytest.mark.parametrize("size", [(8, 8), (5, 7), (1, 2), (2, 9)])
 @pytest.mark.parametrize(("channels", "out"), [(64, 128), (16, 48), (80, 16)])
 def test_it_is_the_convolution_and_its_gradients(channels: int, out: int, size: tuple[int, int]) -> None:
     layer, x = made(3, channels, out, size)
@@ -37,7 +50,7 @@ def test_it_is_the_convolution_and_its_gradients(channels: int, out: int, size: 
     wide = [t.detach().double().requires_grad_() for t in given]
     narrow = [t.detach().bfloat16().requires_grad_() for t in given]
     dy = innermost(torch.randn(3, out, *size))
-    y, exact, plain = layer(x), F.conv2d(*wide, padding=1), F.conv2d(*narrow, padding=1)
+    y, exact, plain = layer(x), exact_of(*wide), F.conv2d(*narrow, padding=1)
     assert error(y, exact) < 2.2 * error(plain, exact)
     exact_gradients = torch.autograd.grad(exact, wide, dy.double())
     plain_gradients = torch.autograd.grad(plain, narrow, dy)
@@ -54,7 +67,7 @@ def test_numbers_that_bfloat16_holds_come_out_exactly() -> None:
         layer.weight.copy_(4 * torch.randint(-1, 2, layer.weight.shape))
         layer.bias.zero_()
     y = layer(x)
-    exact = F.conv2d(x.float(), layer.weight, padding=1)
+    exact = exact_of(x.float(), layer.weight)
     assert y.equal(exact.bfloat16())
 
 
@@ -62,7 +75,7 @@ def test_without_a_bias_and_without_a_gradient_of_the_input() -> None:
     layer, x = made(2, 16, 16, (4, 4), bias=False)
     (dweight,) = torch.autograd.grad(layer(x).float().sum(), layer.parameters())
     wide = layer.weight.detach().double().requires_grad_()
-    (exact,) = torch.autograd.grad(F.conv2d(x.double(), wide, padding=1).sum(), wide)
+    (exact,) = torch.autograd.grad(exact_of(x.double(), wide).sum(), wide)
     assert error(dweight, exact) < 0.01
 
 
@@ -85,7 +98,7 @@ def test_the_gradient_of_a_gradient() -> None:
     for wide in (False, True):
         given = (x.detach().double() if wide else x.detach()).requires_grad_()
         weight = layer.weight.detach().double().requires_grad_() if wide else layer.weight
-        y = F.conv2d(given, weight, padding=1) if wide else layer(given)
+        y = exact_of(given, weight) if wide else layer(given)
         (dx,) = torch.autograd.grad(y.double(), given, dy, create_graph=True)
         second.append(torch.autograd.grad(dx.double().square().sum(), weight)[0])
     assert error(second[0], second[1]) < 0.01
@@ -101,11 +114,27 @@ def test_the_gradient_of_a_gradient() -> None:
         Conv2d(16, 16, 1),
         Conv2d(16, 24, 3, padding=1),
         Conv2d(16, 16, 3, padding=1).bfloat16(),
+        Conv2d(16, 16, 3, padding=1, padding_mode="circular"),
     ],
 )
 def test_it_leaves_alone_what_it_is_not_for(layer: Conv2d) -> None:
     layer, x = layer.to(memory_format=torch.channels_last), innermost(torch.randn(2, 16, 8, 8))
     assert not winograd.suits(x, layer)
-    with torch.autocast("cpu", torch.bfloat16):
-        expected = nn.Conv2d.forward(layer, x)
-        assert layer(x).equal(expected)
+    assert layer(x).equal(nn.Conv2d.forward(layer, x))
+
+
+def test_what_pytorch_refuses_is_refused() -> None:
+    layer, x = made(2, 16, 32, (4, 4))
+    with pytest.raises(RuntimeError, match="channels"):
+        layer(innermost(torch.randn(2, 32, 4, 4)))
+    with torch.autocast("cpu", enabled=False), pytest.raises(RuntimeError, match="same"):
+        layer(x)
+
+
+def test_one_convolution_twice_has_the_gradient_of_both() -> None:
+    layer, x = made(2, 16, 16, (6, 6))
+    once, again = (
+        torch.autograd.grad(layer(layer(x)).double().square().sum(), layer.weight, create_graph=graph)[0]
+        for graph in (False, True)
+    )
+    assert error(again, once.double()) < 0.02

@@ -1,7 +1,8 @@
 """Kernels in C that the machine's own compiler translates the first time they are wanted, into the user's cache.
 
-For this processor, with every instruction that it has. They share the threads of PyTorch's own. Where there is no
-compiler, or no such processor, everything runs on PyTorch's kernels.
+For this processor, with every instruction that it has. They share the threads of PyTorch's own, and so are not for a
+child that was forked from a process which used them. Where there is no compiler, or no such processor, everything runs
+on PyTorch's kernels.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.c")))
 FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp", "-fPIC")
@@ -38,21 +43,56 @@ ARGUMENTS: dict[str, list[Any]] = {
 def library() -> ctypes.CDLL | None:
     """The kernels, compiled for this processor; None where that cannot be done."""
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None or platform.system() != "Linux" or not _threads_shared():
+    if compiler is None or platform.system() != "Linux":
         return None
     try:
+        if not _threads_shared():
+            return None
         built = ctypes.CDLL(str(_built(compiler)))
-    except (OSError, subprocess.SubprocessError):
+        for name, arguments in ARGUMENTS.items():
+            getattr(built, name).argtypes = arguments
+    except (OSError, RuntimeError, AttributeError, subprocess.SubprocessError):  # no home, no room, a file cut short …
         return None
-    for name, arguments in ARGUMENTS.items():
-        getattr(built, name).argtypes = arguments
     return built
+
+
+def call(name: str, *arguments: float | Tensor | None) -> None:
+    """Run a kernel on numbers and contiguous tensors of the CPU; MemoryError where it says that memory is missing."""
+    torch.get_num_threads()  # a new thread of Python gets PyTorch's number of threads when it first asks
+    if getattr(library(), name)(*(a.data_ptr() if torch.is_tensor(a) else a for a in arguments)):
+        raise MemoryError(f"no memory for {name} {[a for a in arguments if not torch.is_tensor(a)]}")
+
+
+def pictures(x: Tensor) -> bool:
+    """Whether x is what the kernels are for: (B, C, H, W) in bfloat16 on a CPU, channels innermost, H W > 1.
+
+    Transforms of functions (`torch.func`, `torch.compile`, export) want PyTorch's own operations.
+    """
+    if x.dtype != torch.bfloat16 or x.device.type != "cpu" or x.ndim != 4:
+        return False
+    if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+        return False
+    plane = x.shape[1] > 1 and x.shape[2] * x.shape[3] > 1  # else every layout is any layout
+    return plane and x.is_contiguous(memory_format=torch.channels_last) and library() is not None
+
+
+def graph_of_gradients(
+    function: Callable[..., Tensor], given: Sequence[Tensor | None], dy: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The gradients of function(*given) from dy, to be differentiated again; None for what needs none.
+
+    Each on a node of its own: where one of `given` is made of another, the way from one to the other is not of this.
+    """
+    fresh = [None if t is None else t.view_as(t) for t in given]
+    wanted = [t for t in fresh if t is not None and t.requires_grad]
+    found = iter(torch.autograd.grad(function(*fresh), wanted, dy, create_graph=True))
+    return tuple(next(found) if t is not None and t.requires_grad else None for t in fresh)
 
 
 def _threads_shared() -> bool:
     """Let what is loaded next find the thread pool that PyTorch uses: two pools would wait for each other."""
     with open("/proc/self/maps") as maps:
-        loaded = {line.split()[-1] for line in maps if "libgomp" in line}
+        loaded = {line.split(maxsplit=5)[-1].rstrip() for line in maps if "libgomp" in line}
     for path in loaded:
         ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
     return len(loaded) == 1
@@ -66,8 +106,11 @@ def _built(compiler: str) -> Path:
     name = hashlib.sha256(b"\0".join([*made_of, " ".join(FLAGS).encode()])).hexdigest()[:32]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logsnr"
     final = root / f"kernels-{name}.so"
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for place in filter(Path.exists, (root, final)):
+        if place.stat().st_uid != os.getuid() or place.stat().st_mode & 0o022:
+            raise OSError(f"{place} may be written by others: nothing of it is run")
     if not final.exists():
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=root) as scratch:
             objects = {source: Path(scratch) / f"{source.stem}.o" for source in SOURCES}
             linked = Path(scratch) / "kernels.so"

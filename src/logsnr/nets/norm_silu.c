@@ -15,8 +15,9 @@ static inline float wide(bf16 v) {
     return x.value;
 }
 
-static inline bf16 narrow(float v) { /* to nearest, ties to even; NaN stays NaN as long as it has a high bit */
+static inline bf16 narrow(float v) { /* to nearest, ties to even; NaN stays NaN */
     union { float value; uint32_t bits; } x = {.value = v};
+    if ((x.bits & 0x7fffffff) > 0x7f800000) return (bf16)(x.bits >> 16 | 0x40);
     return (bf16)((x.bits + 0x7fff + ((x.bits >> 16) & 1)) >> 16);
 }
 
@@ -29,11 +30,12 @@ static inline float sigmoid(float z) { /* 1 / (1 + 2^t), t = -z log2 e: 2^floor(
     return 1 / (1 + power * scale.value);
 }
 
+/* of x - p and its square, p the first pixel: of x itself they would lose the deviation beside a large mean */
 static inline __attribute__((always_inline)) void sums(int64_t N, int64_t C, int64_t lanes, const bf16 *x, float *sum, float *square) {
     float first[LANES] = {0}, second[LANES] = {0};
     for (int64_t n = 0; n < N; n++)
         for (int64_t k = 0; k < lanes; k++) {
-            float v = wide(x[n * C + k]);
+            float v = wide(x[n * C + k]) - wide(x[k]);
             first[k] += v;
             second[k] += v * v;
         }
@@ -41,7 +43,7 @@ static inline __attribute__((always_inline)) void sums(int64_t N, int64_t C, int
     memcpy(square, second, lanes * sizeof(float));
 }
 
-/* dz = dy f'(a x + c), its sums, and those of dz x */
+/* dz = dy f'(a x + c), its sums, and those of dz (x - p) */
 static inline __attribute__((always_inline)) void slopes(int64_t N, int64_t C, int64_t lanes, int32_t silu, const bf16 *x, const bf16 *dy,
                           const float *a, const float *c, float *dz, float *sum, float *with_x) {
     float first[LANES] = {0}, second[LANES] = {0}, gain[LANES], offset[LANES];
@@ -56,14 +58,14 @@ static inline __attribute__((always_inline)) void slopes(int64_t N, int64_t C, i
             }
             dz[n * C + k] = d;
             first[k] += d;
-            second[k] += d * v;
+            second[k] += d * (v - wide(x[k]));
         }
     memcpy(sum, first, lanes * sizeof(float));
     memcpy(with_x, second, lanes * sizeof(float));
 }
 
 /* In: x (B, N, C); e (B, C) or null; gain, offset (B, C), or (1, C) where `each` is 0.
-   Out: y (B, N, C); kept (5, B, C): a, c, r, e - mean, sum of x. */
+   Out: y (B, N, C); kept (5, B, C): a, c, r, e - mean, sum of x - p. */
 int norm_silu(int64_t B, int64_t N, int64_t C, int64_t groups, int64_t each, float eps, int32_t silu, const bf16 *x,
              const float *e, const float *gain, const float *offset, bf16 *y, float *kept) {
     float *a = kept, *c = a + B * C, *r = c + B * C, *centred = r + B * C, *s1 = centred + B * C;
@@ -79,14 +81,13 @@ int norm_silu(int64_t B, int64_t N, int64_t C, int64_t groups, int64_t each, flo
                 sums(N, C, C - k, xb + k, sum + k, square + k);
         int64_t size = C / groups;
         for (int64_t g = 0; g < groups; g++) {
-            double first = 0, second = 0;
+            double first = 0, variance = 0;
+            for (int64_t k = g * size; k < (g + 1) * size; k++)
+                first += (wide(xb[k]) + sum[k] / (double)N + (e ? e[b * C + k] : 0)) / size;
             for (int64_t k = g * size; k < (g + 1) * size; k++) {
-                double shift = e ? e[b * C + k] : 0, mean = sum[k] / (double)N;
-                first += mean + shift;
-                second += square[k] / (double)N + 2 * shift * mean + shift * shift;
+                double mean = sum[k] / (double)N, apart = wide(xb[k]) + mean + (e ? e[b * C + k] : 0) - first;
+                variance += (square[k] / (double)N - mean * mean + apart * apart) / size;
             }
-            first /= size;
-            double variance = second / size - first * first;
             float scale = 1 / sqrt((variance > 0 ? variance : 0) + eps);
             for (int64_t k = g * size; k < (g + 1) * size; k++) {
                 int64_t i = b * C + k;
@@ -141,7 +142,7 @@ int norm_silu_backward(int64_t B, int64_t N, int64_t C, int64_t groups, int64_t 
             double p = 0, q = 0;
             for (int64_t k = g * size; k < (g + 1) * size; k++) {
                 int64_t i = b * C + k;
-                t2[k] = r[i] * (t2[k] + centred[i] * t1[k]);
+                t2[k] = r[i] * (t2[k] + (wide(xb[k]) + centred[i]) * t1[k]);
                 p += (double)gain[each * b * C + k] * t1[k];
                 q += (double)gain[each * b * C + k] * t2[k];
             }
@@ -151,7 +152,7 @@ int norm_silu_backward(int64_t B, int64_t N, int64_t C, int64_t groups, int64_t 
                 int64_t i = b * C + k;
                 slope[k] = -r[i] * r[i] * (float)q;
                 constant[k] = -r[i] * ((float)p + r[i] * centred[i] * (float)q);
-                de[i] = ab[k] * t1[k] + slope[k] * s1[i] + constant[k] * N;
+                de[i] = ab[k] * t1[k] + slope[k] * s1[i] + (constant[k] + slope[k] * wide(xb[k])) * N;
             }
         }
         for (int64_t n = 0; n < N; n++) {

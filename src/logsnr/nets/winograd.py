@@ -28,20 +28,23 @@ from torch import Tensor, nn
 from . import native
 
 MULTIPLE = 16  # of channels
+BLOCK = 64  # tiles of a gradient's sum, as in the C
 
 
 def suits(x: Tensor, layer: nn.Conv2d) -> bool:
-    """Whether `layer` of x (B, C, H, W), in bfloat16 with channels innermost, is what this is for."""
-    if x.dtype != torch.bfloat16 or x.device.type != "cpu" or x.ndim != 4:
+    """Whether `layer` of x (B, C, H, W), which autocast would do in bfloat16, is what this is for."""
+    if not native.pictures(x) or not torch.is_autocast_enabled("cpu"):
         return False
-    shape = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
-    weight = layer.weight
+    weight, bias, kernels = layer.weight, layer.bias, native.library()
+    kind = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode)
     return (
-        shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
-        and weight.dtype == torch.float32
+        kind == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
+        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (weight, bias) if t is not None)
+        and weight.shape[1] == x.shape[1]
         and not (weight.shape[0] % MULTIPLE or weight.shape[1] % MULTIPLE)
-        and all(t.is_contiguous(memory_format=torch.channels_last) for t in (x, weight))
-        and (kernels := native.library()) is not None
+        and weight.is_contiguous(memory_format=torch.channels_last)
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and kernels is not None
         and bool(kernels.convolves())
     )
 
@@ -64,7 +67,7 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody wants the gradient's own gradient: by PyTorch's kernels
-            return _differentiable(dy, x, weight, bias)
+            return native.graph_of_gradients(_plain, (x, weight, bias), dy)
         dy = dy.contiguous(memory_format=torch.channels_last)
         dx = dweight = dbias = None
         if ctx.needs_input_grad[0]:
@@ -76,36 +79,27 @@ class _Convolution(torch.autograd.Function):
 
 def _transformed(weight: Tensor, *, adjoint: bool) -> Tensor:
     u = torch.empty(16 * weight[:, :, 0, 0].numel(), dtype=torch.bfloat16)
-    _call("transform_weights", *weight.shape[:2], adjoint, weight, u)
+    native.call("transform_weights", *weight.shape[:2], adjoint, weight, u)
     return u
 
 
 def _convolved(x: Tensor, u: Tensor, channels: int, bias: Tensor | None) -> Tensor:
     batch, given, *size = x.shape
     y = torch.empty(batch, channels, *size, dtype=x.dtype, memory_format=torch.channels_last)
-    _call("convolve", batch, *size, given, channels, x, u, bias, y)
+    native.call("convolve", batch, *size, given, channels, x, u, bias, y)
     return y
 
 
 def _slopes(x: Tensor, dy: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     channels, given = weight.shape[:2]
-    threads = torch.get_num_threads()
+    blocks = -(-len(x) * ((x.shape[2] + 1) // 2) * ((x.shape[3] + 1) // 2) // BLOCK)
+    threads = max(1, min(torch.get_num_threads(), blocks))  # each has sums of its own
     room = torch.empty(threads, 16 * given * channels + channels)
     dweight, dbias = torch.empty_like(weight), torch.empty(channels)
-    _call("slopes_of_weights", len(x), *x.shape[2:], given, channels, threads, x, dy, room, dweight, dbias)
+    native.call("slopes_of_weights", len(x), *x.shape[2:], given, channels, threads, x, dy, room, dweight, dbias)
     return dweight, dbias
 
 
-def _call(name: str, *arguments: int | Tensor | None) -> None:
-    kernel = getattr(native.library(), name)
-    if kernel(*(a.data_ptr() if torch.is_tensor(a) else a for a in arguments)):
-        raise MemoryError(f"no memory for the tiles of {name} {[a for a in arguments if type(a) is int]}")
-
-
-def _differentiable(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The gradients of x, weight and bias as a graph."""
-    y = F.conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), padding=1)
-    given = (x, weight, bias)
-    wanted = [t for t in given if t is not None and t.requires_grad]
-    found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
-    return tuple(next(found) if t is not None and t.requires_grad else None for t in given)
+def _plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same by PyTorch's kernels."""
+    return F.conv2d(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), padding=1)

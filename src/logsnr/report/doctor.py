@@ -13,6 +13,8 @@ import torch
 from logsnr.betas import linear
 from logsnr.data.toys import gaussian, point
 from logsnr.draws import philox
+from logsnr.nets import native
+from logsnr.nets.layers import Conv2d, normalised
 from logsnr.oracles import Oracle
 from logsnr.path import Path
 from logsnr.prediction import TARGETS, Prediction
@@ -59,8 +61,24 @@ def checks(device: torch.device) -> Iterator[Check]:
             *_, last = simulate(sampler, Oracle(target), prior(path, noise), path.grid(25), noise=noise)
             error = float((last.x.cpu() - target.means[0].float()).abs().max())
             yield Check(f"{type(sampler).__name__} on {name} returns the only point there is", error, 1e-6)
+    if device.type == "cpu" and native.library() is not None:
+        yield Check("kernels in C: group norm and SiLU, 3 × 3 convolutions", _kernels_error(), 0.02)
     ratio = _flow_error(device, 250) / _flow_error(device, 500)
     yield Check("DDIM on a Gaussian: its order of convergence is 1", abs(math.log2(ratio) - 1), 0.1)
+
+
+def _kernels_error() -> float:
+    """The greatest relative error of a group norm and a convolution in bfloat16, beside float32."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 32, 8, 8, generator=generator).bfloat16().contiguous(memory_format=torch.channels_last)
+    norm, layer = torch.nn.GroupNorm(8, 32), Conv2d(32, 32, 3, padding=1)
+    layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.no_grad():
+        exact = (torch.nn.functional.silu(norm(x.float())), layer(x.float()))
+        with torch.autocast("cpu", torch.bfloat16):
+            found = (normalised(norm, x), layer(x))
+        errors = [float((a - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True)]
+    return max(errors)
 
 
 def _round_trip() -> float:

@@ -93,7 +93,8 @@ def _device(wanted: str) -> torch.device:
     if name == "cuda" and torch.cuda.is_available():  # several processes: each has the device of its place
         name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
         torch.cuda.set_device(name)  # of collectives, too
-    if name.partition(":")[0] not in available:
+    kind, colon, number = name.partition(":")
+    if kind not in available or (colon and not number.isdecimal()):
         raise ValueError(f"device {wanted!r}; available: auto, {', '.join(available)}")
     return torch.device(name)
 
