@@ -82,7 +82,7 @@ def test_the_shares_of_all_ranks_are_the_batch(digits: Dataset, batch_size: int,
 
 
 def test_more_ranks_than_examples_are_refused(digits: Dataset) -> None:
-    with pytest.raises(ValueError, match=r"rank 0 of 4 with batch size 3; allowed: at most a rank an example"):
+    with pytest.raises(ValueError, match=r"4 ranks with batch size 3; allowed: at most a rank an example"):
         Batches(digits, 3, seed=0, rank=0, ranks=4)
 
 

@@ -143,6 +143,32 @@ def test_two_ranks_evaluate_as_one(two: Path, tmp_path: Path) -> None:
     assert one["evaluations_per_example"] == many["evaluations_per_example"]
 
 
+NETWORKS: dict[str, tuple[str, ...]] = {
+    "ncsnpp": ("ddpm", "--network", "ncsnpp", "--set", "network.channels=8"),
+    "refinenet": ("ncsn", "--network", "refinenet", "--set", "network.channels=8"),
+    "dit": ("ddpm", "--network", "dit", "--set", "network.width=32", "--set", "network.heads=2"),
+    "learned": ("vdm", "--network", "vdm_unet", "--set", "network.channels=8", "--set", "network.depth=2"),
+    "vectors": ("ddpm", "--data", "toy:ring"),
+    "classes": ("iddpm", "--network", "tiny", "--set", "network.channels=8", "--condition", "classes"),
+}
+
+
+@pytest.mark.slow
+def test_every_network_and_a_learned_schedule_are_sharded(tmp_path: Path) -> None:
+    """With shares of two and three examples; the first steps, before differences of the last bit have grown."""
+
+    def words(name: str, out: Path, engine: str) -> list[str]:
+        short = ("--steps", "3", "--batch-size", "5", "--precision", "fp32", "--threads", "1", "--quiet")
+        every = ("--preview-every", "3", "--set", "train.holdout_every=3", "--set", "train.warmup_steps=100")
+        return ["train", *NETWORKS[name], "--out", str(out), "--engine", engine, *short, *every]
+
+    launched(2, *[words(name, tmp_path / f"{name}-{e}", e) for name in NETWORKS for e in ("ddp", "fsdp")])
+    for name in NETWORKS:
+        assert main(words(name, tmp_path / name, "auto")) == 0
+        for engine in ("ddp", "fsdp"):
+            assert_close(records(tmp_path / name), records(tmp_path / f"{name}-{engine}"), 1e-5)
+
+
 @pytest.mark.parametrize("ranks", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_one_rank_and_four_go_on_with_what_two_saved(alone: Path, both: Path, tmp_path: Path, ranks: int) -> None:
     """And with the other engine."""
@@ -224,8 +250,9 @@ def slow(*values: object) -> Any:
     ("more", "message"),
     [
         (("--engine", "zero"), "engine 'zero'; allowed: auto, ddp, fsdp"),
-        slow(("--batch-size", "1"), "of 2 with batch size 1; allowed: at most a rank an example"),
+        slow(("--batch-size", "1"), "2 ranks with batch size 1; allowed: at most a rank an example"),
         slow(("--nonsense",), "--nonsense"),
+        slow(("--engine", "fsdp", "--set", "objective.loss=sliced"), "differentiates the network itself"),
     ],
 )
 def test_what_is_wrong_for_all_is_said_once(tmp_path: Path, more: tuple[str, ...], message: str) -> None:

@@ -112,7 +112,7 @@ class Batches:
         if batch_size < 1:
             raise ValueError(f"batch size is {batch_size}; at least 1 is needed")
         if not 0 <= rank < ranks <= batch_size:
-            raise ValueError(f"rank {rank} of {ranks} with batch size {batch_size}; allowed: at most a rank an example")
+            raise ValueError(f"{ranks} ranks with batch size {batch_size}; allowed: at most a rank an example")
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}; allowed: 0 to 2**64 - 1")
         if flip and len(dataset.shape) != 3:

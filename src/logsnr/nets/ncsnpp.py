@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -96,8 +96,8 @@ class Ascent(nn.Module):
         self.checkpointing = False
 
     def forward(self, h: Tensor, e: Tensor, kept: list[Tensor], picture: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        for chain in self.chains:
-            h = run(chain, torch.cat([h, kept.pop()], dim=1), e, checkpointing=self.checkpointing)
+        for chain, feature in zip(self.chains, reversed(kept), strict=True):
+            h = run(chain, torch.cat([h, feature], dim=1), e, checkpointing=self.checkpointing)
         h, picture = self.shown(h, picture)
         return h if self.change is None else run(self.change, h, e, checkpointing=self.checkpointing), picture
 
@@ -228,5 +228,7 @@ class NCSNpp(nn.Module):
             kept += features
         h = run(self.middle, kept[-1], e, checkpointing=self.options.checkpointing)
         for number, level in enumerate(self.up):
-            h, picture = level(h, e, kept, picture if number else None)
+            first = len(kept) - len(cast(Ascent, level).chains)
+            h, picture = level(h, e, kept[first:], picture if number else None)
+            del kept[first:]
         return cut(picture if self.head is None else self.head(h))

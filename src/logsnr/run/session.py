@@ -152,6 +152,11 @@ def trainer_for(
     lr = LEARNING_RATE if law.lr is None else law.lr
     rate = partial(learning_rate, base=lr, warmup_steps=law.warmup_steps, total_steps=law.steps, decay=law.decay)
     rate(law.warmup_steps)  # an impossible law is an error now, not after the warm-up
+    second = config.objective.loss.name == "sliced" or network.get("output") == "energy"
+    if config.machine.engine == "fsdp" and ranks.count > 1 and second:
+        raise ValueError(
+            "engine 'fsdp' with a loss or network that differentiates the network itself (sliced, energy); allowed: ddp"
+        )
     # whatever shards the parameters comes before what refers to them
     run = engine(config.machine.engine, task, model.network, ranks.rank, ranks.count)
     return Trainer(

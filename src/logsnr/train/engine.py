@@ -14,6 +14,7 @@ with each rank's share of the gradient norm and its wish to leave: ranks decide 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
@@ -130,6 +131,8 @@ class Sharded(Engine):
 
         super().__init__(task, rank, ranks)
         self._network: Any = network
+        # of an operation in place on what a module returned: there is none
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         mesh = init_device_mesh(next(network.parameters()).device.type, (ranks,))
         for module in (*_blocks(network), network):
@@ -171,11 +174,17 @@ ENGINES = ("auto", "ddp", "fsdp")
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
-    """The outermost modules in lists that are called as one."""
+    """The outermost modules in lists, of those that are called as one and have parameters."""
     found = []
     for child in network.children():
-        if isinstance(child, nn.ModuleList) and type(child).forward is nn.Module.forward:
-            found += [block for block in child if any(True for _ in block.parameters())]
+        called = type(child).forward is not nn.Module.forward
+        if called and _listed(network) and next(child.parameters(), None) is not None:
+            found.append(child)
         else:
             found += _blocks(child)
     return found
+
+
+def _listed(module: nn.Module) -> bool:
+    """Whether it is a mere list, which is not called itself."""
+    return isinstance(module, nn.ModuleList) and type(module).forward is nn.Module.forward
