@@ -18,6 +18,7 @@ import json
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,9 @@ def _labels(part: dict[Path, Index]) -> np.ndarray | None:
         without = next(path for path, each in part.items() if not each.labels)
         raise ValueError(f"{without} has no labels, but other shards have")
     labels = np.array([label for each in part.values() for label in each.labels.split("\n")])
-    return labels.astype(np.int64) if np.char.isdecimal(labels).all() else labels
+    with suppress(OverflowError):  # more than int64 holds: classes by their texts
+        return labels.astype(np.int64) if np.char.isdecimal(labels).all() else labels
+    return labels
 
 
 def _shards(part: dict[Path, Index]) -> Shards:

@@ -1,0 +1,94 @@
+"""What a tar says of itself is checked: damage loses no samples, numbers that cannot be end in one line."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.data.shards import png, write_tar
+
+from logsnr.data import load
+
+Refused = Callable[..., str]
+IMAGE = png(np.zeros((4, 4), np.uint8))
+SIZE, CHECKSUM = slice(124, 136), slice(148, 156)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGSNR_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    """Eight images, each 1024 bytes of the tar with its header."""
+    write_tar(tmp_path / "a.tar", [(f"{row}.png", IMAGE) for row in range(8)])
+    return tmp_path / "a.tar"
+
+
+@pytest.mark.parametrize("damage", ["flipped", "zero", "joined"])
+def test_what_follows_a_damaged_header_is_not_lost_in_silence(shard: Path, refused: Refused, damage: str) -> None:
+    content, at = bytearray(shard.read_bytes()), 3 * 1024
+    if damage == "flipped":
+        content[at + 5] ^= 0xFF
+    elif damage == "zero":
+        content[at : at + 512] = bytes(512)
+    else:
+        content, at = content + content, 8 * 1024
+    shard.write_bytes(content)
+    assert f"{shard}: a damaged header at byte {at}, or another tar after" in refused(f"wds:{shard}")
+
+
+@pytest.mark.parametrize("size", [-512, -1024, -1536, 10**6, 2**80])
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_size_that_cannot_be_is_refused_before_it_is_followed(
+    shard: Path, refused: Refused, row: int, size: int
+) -> None:
+    """In base 256, as GNU's format has it; such a header may name itself as the next one."""
+    content = bytearray(shard.read_bytes())
+    header = content[row * 1024 : row * 1024 + 512]
+    header[SIZE] = (size % 256**12 | (0x80 << 88 if size > 0 else 0)).to_bytes(12, "big")
+    header[CHECKSUM] = b" " * 8
+    header[CHECKSUM] = b"%06o\0 " % sum(header)
+    content[row * 1024 : row * 1024 + 512] = header
+    shard.write_bytes(content)
+    assert f"{row}.png has {size} bytes by its header" in refused(f"wds:{shard}")
+
+
+def test_sparse_members_are_refused_by_name(shard: Path, refused: Refused) -> None:
+    with tarfile.open(shard, "a") as tar:
+        info = tarfile.TarInfo("8.cls")
+        info.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(10**15)}
+        tar.addfile(info)
+    assert f"{shard}: 8.cls is sparse; allowed: whole tar files, neither" in refused(f"wds:{shard}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("0.json", b"[" * 200_000, "0.json of .* recursion depth"),
+        ("0.cls", b"1" * (2**20 + 1), "0.cls of .* has 1048577 bytes; allowed: 1048576"),
+    ],
+)
+def test_labels_out_of_bounds_are_one_line(
+    tmp_path: Path, refused: Refused, name: str, content: bytes, said: str
+) -> None:
+    write_tar(tmp_path / "a.tar", [("0.png", IMAGE), (name, content)])
+    assert re.search(said, refused(f"wds:{tmp_path}"))
+
+
+def test_large_numbers_are_texts_and_null_is_no_label(tmp_path: Path) -> None:
+    for folder, labels in (("large", (str(2**63), "7")), ("none", ("null", "null"))):
+        samples = [
+            (f"{row}{extension}", content)
+            for row in range(8)
+            for extension, content in ((".png", IMAGE), (".json", b'{"label": %s}' % labels[row % 2].encode()))
+        ]
+        for split in ("train", "test"):
+            write_tar(tmp_path / folder / f"{split}-0.tar", samples)
+    assert load(f"wds:{tmp_path}/large").classes == ("7", str(2**63))
+    assert load(f"wds:{tmp_path}/none").labels is None
