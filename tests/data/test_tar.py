@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.data.shards import png, write_tar
 
-from logsnr.data import load
+from logsnr.data import load, tar
 
 Refused = Callable[..., str]
 IMAGE = png(np.zeros((4, 4), np.uint8))
@@ -60,10 +61,10 @@ def test_a_size_that_cannot_be_is_refused_before_it_is_followed(
 
 
 def test_sparse_members_are_refused_by_name(shard: Path, refused: Refused) -> None:
-    with tarfile.open(shard, "a") as tar:
+    with tarfile.open(shard, "a") as file:
         info = tarfile.TarInfo("8.cls")
         info.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(10**15)}
-        tar.addfile(info)
+        file.addfile(info)
     assert f"{shard}: 8.cls is sparse; allowed: whole tar files, neither" in refused(f"wds:{shard}")
 
 
@@ -79,6 +80,32 @@ def test_labels_out_of_bounds_are_one_line(
 ) -> None:
     write_tar(tmp_path / "a.tar", [("0.png", IMAGE), (name, content)])
     assert re.search(said, refused(f"wds:{tmp_path}"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"headers": lambda found: np.add(found.headers, [77, 0, 0])},
+        {"headers": lambda found: found.headers * [1, -1, 1]},
+        {"headers": lambda found: found.headers[1:]},
+        {"places": lambda found: found.places[:, 0]},
+        {"places": lambda found: found.places.astype(np.float64)},
+        {"places": lambda found: np.add(found.places, [10**9, 0])},
+        {"places": lambda found: np.add(found.places, [0, 2**62])},
+        {"places": lambda found: -found.places},
+        {"names": lambda found: "0.png"},
+        {"labels": lambda found: "1\n2"},
+        {"others": lambda found: ["x"]},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_an_index_that_cannot_be_is_made_anew(shard: Path, changed: dict[str, Callable[[tar.Index], object]]) -> None:
+    made = tar.index(shard)
+    false = replace(made, **{name: change(made) for name, change in changed.items()})  # type: ignore[arg-type]
+    assert tar._save(false, shard.with_name(".a.tar.index.safetensors"))
+    again = tar.index(shard)
+    assert again.digest == made.digest
+    assert again.others == made.others
 
 
 def test_large_numbers_are_texts_and_null_is_no_label(tmp_path: Path) -> None:

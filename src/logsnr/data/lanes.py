@@ -1,4 +1,4 @@
-"""The order of data that lies in shards: a pure function of (seed, step), and every shard has one reader at a time.
+"""The order of data that lies in shards: a pure function of (seed, step), and each epoch has one reader for a shard.
 
 The B positions of the global batch are cut into L contiguous lanes of B/L positions, L being the largest divisor of B
 that is at most the number of shards and `MOST_LANES`. A lane reads its own endless tape of shards:
@@ -9,8 +9,9 @@ that is at most the number of shards and `MOST_LANES`. A lane reads its own endl
 * A tape is read in windows, consecutive shards of one epoch (`mixed` of them, the last window of a lane's epoch may
   have fewer), whose examples are permuted together. Half of the draws are mirrored, if the data is.
 
-Lanes whose epochs differ in length go on into the next one at once, at different steps; none waits. What this is not: a
-uniform permutation of all examples. Two examples are in one batch if their shards are in windows read together, so
+Lanes whose epochs differ in length go on into the next one at once, at different steps; none waits. So where epochs
+meet, two lanes may read the same shard, each for an epoch of its own, and a batch may hold an example twice. What this
+is not: a uniform permutation of all examples. Two examples are in one batch if their shards are in windows read together, so
 examples should be in shards at random, as every tool that writes shards has them.
 
 As L follows from the data and B alone, so does the order: not from the number of ranks, which must divide L for each to

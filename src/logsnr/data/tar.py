@@ -251,13 +251,26 @@ def _save(made: Index, place: Path) -> bool:
 
 
 def _load(place: Path, state: str) -> Index | None:
-    """The index at a place, None if there is none of this state."""
+    """The index at a place, None if there is none of this state, or not what is made."""
     try:
         with safe_open(place, "numpy") as file:
             texts = file.metadata() or {}
             if texts.get("state") != state:
                 return None
             arrays = (file.get_tensor(name) for name in ("places", "headers"))
-            return Index(state, texts["names"], texts["labels"], json.loads(texts["others"]), *arrays)
-    except (OSError, SafetensorError, KeyError, ValueError):
+            others = {name: int(count) for name, count in json.loads(texts["others"]).items()}
+            found = Index(state, texts["names"], texts["labels"], others, *arrays)
+            return found if _is_sound(found) else None
+    except (OSError, SafetensorError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return None
+
+
+def _is_sound(found: Index) -> bool:
+    """Whether there is as much of everything as there are samples, in the bounds of the tar and of `MODES`."""
+    places, headers, count = found.places, found.headers, len(found.names.splitlines())
+    if (places.shape, headers.shape) != ((count, 2), (count, 3)) or {places.dtype, headers.dtype} != {np.dtype("<i8")}:
+        return False
+    labels = found.labels.count("\n") + 1 if found.labels else count
+    within = (places >= 0).all() and (places[:, 0] <= int(found.state.split()[1]) - places[:, 1]).all()
+    known = (headers[:, 0] >= 0).all() and (headers[:, 0] < len(MODES)).all() and (headers[:, 1:] > 0).all()
+    return count > 0 and labels == count and bool(within and known)
