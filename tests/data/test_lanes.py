@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -87,7 +89,9 @@ def test_steps_that_were_drawn_are_forgotten_and_drawn_again_when_asked_for() ->
     assert np.array_equal(drawn(order, range(3000, 3030)), late)
 
 
-def test_threads_draw_what_one_draws() -> None:
+def test_threads_draw_what_one_draws(request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)
     steps = range(0, 6000, 100)
     expected = [drawn(Lanes(SIZES, 12, 7, mixed=2), range(step, step + 1)) for step in steps]
     with ThreadPoolExecutor(8) as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tarfile
 from collections.abc import Callable
@@ -106,6 +107,14 @@ def test_an_index_that_cannot_be_is_made_anew(shard: Path, changed: dict[str, Ca
     again = tar.index(shard)
     assert again.digest == made.digest
     assert again.others == made.others
+
+
+def test_a_tar_replaced_by_one_of_its_size_and_time_gets_a_new_index(shard: Path) -> None:
+    before, stat = tar.index(shard), shard.stat()
+    write_tar(shard, [(f"{row}.png", IMAGE) for row in range(1, 9)])
+    os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (shard.stat().st_size, shard.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    assert tar.index(shard).names != before.names
 
 
 def test_large_numbers_are_texts_and_null_is_no_label(tmp_path: Path) -> None:
