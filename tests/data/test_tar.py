@@ -17,7 +17,7 @@ from logsnr.data import load, tar
 
 Refused = Callable[..., str]
 IMAGE = png(np.zeros((4, 4), np.uint8))
-SIZE, CHECKSUM = slice(124, 136), slice(148, 156)
+FIELDS = {"size": slice(124, 136), "checksum": slice(148, 156), "type": slice(156, 157)}
 
 
 @pytest.fixture(autouse=True)
@@ -45,20 +45,42 @@ def test_what_follows_a_damaged_header_is_not_lost_in_silence(shard: Path, refus
     assert f"{shard}: a damaged header at byte {at}, or another tar after" in refused(f"wds:{shard}")
 
 
+def base_256(size: int) -> bytes:
+    """A size as GNU's format has it that octal digits cannot say."""
+    return (size % 256**12 if size < 0 else size | 1 << 95).to_bytes(12, "big")
+
+
+def headed(content: bytes, at: int, **changed: bytes) -> bytes:
+    """The tar with other fields in the header at a byte."""
+    header = bytearray(content[at : at + 512])
+    for name, value in changed.items():
+        header[FIELDS[name]] = value
+    header[FIELDS["checksum"]] = b" " * 8
+    header[FIELDS["checksum"]] = b"%06o\0 " % sum(header)
+    return content[:at] + bytes(header) + content[at + 512 :]
+
+
 @pytest.mark.parametrize("size", [-512, -1024, -1536, 10**6, 2**80])
 @pytest.mark.parametrize("row", [0, 1])
 def test_a_size_that_cannot_be_is_refused_before_it_is_followed(
     shard: Path, refused: Refused, row: int, size: int
 ) -> None:
-    """In base 256, as GNU's format has it; such a header may name itself as the next one."""
-    content = bytearray(shard.read_bytes())
-    header = content[row * 1024 : row * 1024 + 512]
-    header[SIZE] = (size % 256**12 | (0x80 << 88 if size > 0 else 0)).to_bytes(12, "big")
-    header[CHECKSUM] = b" " * 8
-    header[CHECKSUM] = b"%06o\0 " % sum(header)
-    content[row * 1024 : row * 1024 + 512] = header
-    shard.write_bytes(content)
+    """Such a header may name itself as the next one."""
+    shard.write_bytes(headed(shard.read_bytes(), row * 1024, size=base_256(size)))
     assert f"{row}.png has {size} bytes by its header" in refused(f"wds:{shard}")
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_headers_that_tarfile_fails_on_are_one_line(shard: Path, refused: Refused, row: int) -> None:
+    whole = shard.read_bytes()
+    lead, header = whole[: 1024 * row], whole[1024 * row : 1024 * row + 512]
+    for headers in (
+        headed(header, 0, size=base_256(0), type=b"L") * 3000,  # names of names: too deep
+        headed(header, 0, size=base_256(-512), type=b"x") + bytes(1024),
+        headed(header[:482] + b"\1" + header[483:], 0, type=b"S"),  # a map of holes beyond the end
+    ):
+        shard.write_bytes(lead + headers)
+        assert f"{shard}: a damaged header (" in refused(f"wds:{shard}")
 
 
 def test_sparse_members_are_refused_by_name(shard: Path, refused: Refused) -> None:

@@ -127,9 +127,8 @@ def _opened(path: Path, state: str) -> io.FileIO:
 def _make(path: Path, state: str) -> Index:
     others: Counter[str] = Counter()
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            members = _members(tar, file, os.fstat(file.fileno()).st_size)
-            samples = [_sample(path, file, key, each, others) for key, each in _samples(members)]
+        with path.open("rb") as file:
+            samples = [_sample(path, file, key, members, others) for key, members in _samples(_members(file))]
     except tarfile.TarError as error:
         raise ValueError(f"{path}: {error}; allowed: whole tar files, neither compressed nor sparse") from error
     if not samples:
@@ -148,18 +147,20 @@ def _make(path: Path, state: str) -> Index:
     )
 
 
-def _members(tar: tarfile.TarFile, file: io.BufferedReader, size: int) -> Iterator[tarfile.TarInfo]:
-    """The members of a tar of this size; each is checked before the place of the next one is taken from it."""
+def _members(file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar; each is checked before the place of the next one is taken from it."""
+    size = os.fstat(file.fileno()).st_size
     try:
-        for member in tar:
-            if member.issparse():
-                raise tarfile.ReadError(f"{member.name} is sparse")
-            if member.size < 0 or tar.offset > size:
-                raise tarfile.ReadError(f"{member.name} has {member.size} bytes by its header, and the file has {size}")
-            yield member
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if member.issparse():
+                    raise tarfile.ReadError(f"{member.name} is sparse")
+                if member.size < 0 or tar.offset > size:
+                    raise tarfile.ReadError(f"{member.name} has {member.size} bytes by its header, the file {size}")
+                yield member
     except (ArithmeticError, LookupError, MemoryError, OSError, RecursionError, ValueError) as error:
         # what tarfile makes of headers whose numbers cannot be
-        raise tarfile.ReadError(f"a damaged header after byte {tar.offset} ({error})") from error
+        raise tarfile.ReadError(f"a damaged header ({error})") from error
     file.seek(tar.offset)
     if any(block.strip(b"\0") for block in iter(lambda: file.read(2**20), b"")):
         raise tarfile.ReadError(f"a damaged header at byte {tar.offset}, or another tar after the end of the first")
