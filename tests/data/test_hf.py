@@ -157,6 +157,56 @@ def test_labels_that_are_kept_back_are_none(tmp_path: Path, images: np.ndarray) 
     assert load(f"hf:{tmp_path}", split="test").labels is None
 
 
+@pytest.mark.parametrize("other", ["train-1", "test-0"])
+def test_class_names_in_another_order_are_refused(
+    tmp_path: Path, images: np.ndarray, refused: Refused, other: str
+) -> None:
+    turned = FEATURES | {"label": {"_type": "ClassLabel", "names": [*reversed(NAMES)]}}
+    write(tmp_path / "train-0.parquet", table(images))
+    write(tmp_path / f"{other}.parquet", table(images, turned))
+    assert ("or class names" if other == "train-1" else "the column label of split t") in refused(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize("without", ["test", "val", "train"])
+def test_a_split_without_labels_decides_for_itself_alone(tmp_path: Path, images: np.ndarray, without: str) -> None:
+    for split in ("train", "val", "test"):
+        found = table(images)
+        write(tmp_path / f"{split}-0.parquet", found.drop_columns(["label"]) if split == without else found)
+    for split in ("train", "val", "test"):
+        data = load(f"hf:{tmp_path}", split=split)
+        assert (data.labels is None) == (split == without)
+        assert data.classes == NAMES
+
+
+def test_a_split_whose_image_has_another_name_is_refused(tmp_path: Path, images: np.ndarray, refused: Refused) -> None:
+    write(tmp_path / "train-0.parquet", table(images))
+    write(tmp_path / "test-0.parquet", table(images).rename_columns(["image", "label", "note"]))
+    said = refused(f"hf:{tmp_path}?image=img")
+    assert said == "the column img of split test is {}, that of another {'_type': 'Image'}"
+
+
+def test_empty_groups_are_passed_over_and_empty_splits_refused(
+    tmp_path: Path, images: np.ndarray, refused: Refused
+) -> None:
+    none = table(images)[:0]
+    write(tmp_path / "some" / "train-0.parquet", none)
+    with parquet.ParquetWriter(tmp_path / "some" / "train-1.parquet", table(images).schema) as file:
+        for rows in (none, table(images[:10]), none, table(images[10:20])):
+            file.write_table(rows)
+    found = hf.read_hf(f"hf:{tmp_path}/some", hf.Wish()).blocks["train"]
+    assert found.shards is not None
+    assert found.shards.sizes == (10, 10)
+    assert np.array_equal(found.examples[np.arange(20)], images[:20])
+    assert found.labels is not None
+    assert found.labels.tolist() == [row % 10 % 3 for row in range(20)]
+    save(tmp_path / "none", images, 1)
+    with pa.ipc.new_stream(str(tmp_path / "none" / "data-00000-of-00001.arrow"), none.schema) as stream:
+        stream.write_table(none)
+    assert refused(f"hf:{tmp_path}/none") == "the data set has no examples"
+    write(tmp_path / "some" / "test-0.parquet", none)
+    assert refused(f"hf:{tmp_path}/some") == "split test has no examples"
+
+
 def test_a_hub_out_of_reach_is_one_line(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     class Unreachable:
         def glob(self, pattern: str) -> list[str]:
@@ -204,7 +254,7 @@ def test_an_example_unlike_the_first_is_named(tmp_path: Path, noise: np.random.G
 
 
 def test_parquet_that_says_nothing_of_its_columns_is_read(tmp_path: Path, images: np.ndarray) -> None:
-    write(tmp_path / "a.parquet", table(images, None))
+    write(tmp_path / "a.parquet", table(images, {}).replace_schema_metadata({"huggingface": "{}"}))
     data = load(f"hf:{tmp_path}?label=label")
     assert data.classes == ("0", "1", "2")
     assert data.raw([0]).shape == (1, 6, 5, 3)

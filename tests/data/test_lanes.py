@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -59,7 +62,8 @@ def test_ranks_draw_the_same_batches_and_share_no_shard_within_an_epoch(ranks: i
 
 def test_uneven_shards_belong_to_one_lane_of_each_epoch() -> None:
     order = Lanes(SIZES, 12, 1, mixed=3)
-    order.drawn(400, range(12))
+    for _ in range(12):
+        order._deal(0)
     epochs: dict[int, list[int]] = {}
     for tape in order._tapes:
         for window in tape:
@@ -75,6 +79,25 @@ def test_any_step_is_had_without_the_steps_before_it() -> None:
     for step in (0, 1, 57, 119):
         fresh = Lanes(SIZES, 12, 7, mixed=2)
         assert np.array_equal(fresh.drawn(step, range(12))[0], straight[step])
+
+
+def test_steps_that_were_drawn_are_forgotten_and_drawn_again_when_asked_for() -> None:
+    order = Lanes(SIZES, 12, 7, mixed=2)
+    early, late = drawn(order, range(30)), drawn(order, range(3000, 3030))
+    assert sum(map(len, order._tapes)) <= 2 * len(SIZES) + order.count
+    assert np.array_equal(drawn(order, range(30)), early)
+    assert np.array_equal(drawn(order, range(3000, 3030)), late)
+
+
+def test_threads_draw_what_one_draws(request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)
+    steps = range(0, 6000, 100)
+    expected = [drawn(Lanes(SIZES, 12, 7, mixed=2), range(step, step + 1)) for step in steps]
+    with ThreadPoolExecutor(8) as pool:
+        order = Lanes(SIZES, 12, 7, mixed=2)
+        found = list(pool.map(lambda step: drawn(order, range(step, step + 1)), steps))
+    assert np.array_equal(found, expected)
 
 
 def test_seeds_and_epochs_have_different_orders_and_half_is_mirrored() -> None:

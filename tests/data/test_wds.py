@@ -213,6 +213,22 @@ def test_shards_that_are_not_there_are_one_line(tmp_path: Path, refused: Refused
     assert "is not on a file system" in refused("wds:https://example.org/a.tar")
 
 
+def test_brackets_are_of_the_name_and_a_shard_by_two_names_is_one(folder: Path) -> None:
+    odd = folder.with_name("run[1]")
+    folder.rename(odd)
+    (odd / "shard-000008.tar").symlink_to(odd / "shard-000003.tar")
+    for where in (odd, odd / "*.tar", f"{odd}/shard-000000.tar::{odd}/../{odd.name}/shard-00000{{0..8}}.tar"):
+        assert sum(load(f"wds:{where}").splits.values()) == COUNT
+
+
+def test_a_shard_that_is_replaced_while_it_is_used_is_an_error(folder: Path, images: np.ndarray) -> None:
+    data = load(f"wds:{folder}")
+    for path in folder.glob("*.tar"):
+        write_tar(path, [("0.png", png(images[0]))])
+    with pytest.raises(ValueError, match=r"shard-00000.\.tar has changed since its index was read; start again"):
+        data.raw(range(len(data)))
+
+
 def test_jpegs_with_long_headers_are_indexed(tmp_path: Path, noise: np.random.Generator) -> None:
     """A colour profile of 100 kB stands before the size of the image."""
     image = Image.fromarray(noise.integers(0, 256, (20, 30, 3), dtype=np.uint8))

@@ -7,7 +7,8 @@ or else those of the Hub's conversion.
 
 Options follow a `?`, joined by `&`: `image=` and `label=` name columns where there are several, `split=` takes one
 split alone, `config=` one of several configurations: `hf:owner/name?image=photo&label=species&split=train`. Splits are
-those of the source. The image is a column of type Image, the label one of type ClassLabel, with its classes' names.
+those of the source. The image is a column of type Image, the label one of type ClassLabel, with its classes' names, and
+the same in all splits; a split without the label's column has no labels.
 
 Channels and sizes are those of the first `SURVEYED` examples, without a look at the others: one that differs ends the
 run by name, unless --size and --channels say what all become.
@@ -50,8 +51,9 @@ def read_hf(source: str, wish: Wish) -> Source:
     """Return the images of a data set by split, decoded when needed.
 
     Raises:
-        ValueError: if there is no such data set or option, no column or no single one is the image or the label, or the
-            first examples differ in mode or size and no conversion is asked.
+        ValueError: if there is no such data set or option, no column or no single one is the image or the label, splits
+            differ in these columns or their classes, one is empty, or the first examples differ in mode or size and no
+            conversion is asked.
     """
     where, _, query = source.removeprefix(PREFIX).partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -64,10 +66,15 @@ def read_hf(source: str, wish: Wish) -> Source:
         if name not in tables:
             raise ValueError(f"no split {only!r}; it has: {', '.join(filter(None, tables)) or 'none with a name'}")
         tables = {"": tables[name]}
-    features = next(iter(tables.values())).features
+    features = {name: feature for table in tables.values() for name, feature in table.features.items()}
     image, label = _column(features, "image", options.get("image")), _column(features, "label", options.get("label"))
     if image is None:
         raise ValueError(f"no column is an image; its columns: {_listed(features)}; ?image=NAME says which")
+    for split, table in tables.items():
+        for name in filter(None, (image, label)):
+            found = table.features.get(name, {} if name == image else features[name])
+            if found != features[name]:
+                raise ValueError(f"the column {name} of split {split} is {found}, that of another {features[name]}")
     headers = _surveyed(tables, image)
     mode = one_mode(headers, wish.channels)
     size = wish.size or one_size(headers)
@@ -156,7 +163,7 @@ def _column(features: Mapping[str, Any], what: str, named: str | None) -> str | 
 
 def _labels(table: Table, label: str | None) -> np.ndarray | None:
     """Labels (n,); None where all are -1, which is how the Hub keeps back those of a test split."""
-    found = table.column(label) if label else None
+    found = table.column(label) if label and label in table.features else None
     return None if found is None or (found.dtype.kind == "i" and (found == -1).all()) else found
 
 
@@ -172,6 +179,8 @@ def _surveyed(tables: Mapping[str, Table], image: str) -> dict[str, Header]:
     """The headers of the first examples of each split, by name."""
     found = {}
     for split, table in tables.items():
+        if not table.sizes:
+            raise ValueError(f"{f'split {split}' if split else 'the data set'} has no examples")
         for row in range(min(SURVEYED, table.sizes[0])):
             name = f"example {row}{f' of {split}' if split else ''}"
             found[name] = header(io.BytesIO(_content(table.value(0, row, image), name)), name)

@@ -30,7 +30,7 @@ INSTALL = "pip install 'logsnr[hf]'"
 class Table(NamedTuple):
     """One split.
 
-    sizes: rows in each group; mixed: groups to permute together; files: what tells two tables apart.
+    sizes: rows in each group, none empty; mixed: groups to permute together; files: what tells two tables apart.
     features: what the columns are, by name, as the `datasets` library writes it.
     value: the value of (group, row in the group, column); column: all values of one.
     """
@@ -52,7 +52,7 @@ def saved(folder: Path) -> dict[str, Table]:
     """The splits of a data set that `datasets` saved.
 
     Raises:
-        ValueError: if a file is damaged, or not there.
+        ValueError: if a file is damaged, or files of a split have other columns or class names than its first.
     """
     if (folder / SPLITS).is_file():
         names = json.loads((folder / SPLITS).read_text())["splits"]
@@ -64,7 +64,7 @@ def parquet(files: Any, paths: list[str]) -> dict[str, Table]:
     """The splits that the names of parquet files mean, on a file system of fsspec.
 
     Raises:
-        ValueError: if a file is damaged, or files of a split have other columns than its first.
+        ValueError: if a file is damaged, or files of a split have other columns or class names than its first.
     """
     parts = by_name(PurePosixPath(path) for path in paths)
     return {split: _parquet(files, [str(path) for path in part]) for split, part in parts.items()}
@@ -80,12 +80,13 @@ def _arrow(folder: Path) -> Table:
         whole = pa.concat_tables(tables)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{folder}: {error}") from error
-    batches = whole.to_batches()
+    features = _agreed({name: table.schema for name, table in zip(names, tables, strict=True)})
+    batches = [batch for batch in whole.to_batches() if batch.num_rows]
     return Table(
         tuple(batch.num_rows for batch in batches),
         MIXED_BATCHES,
         [state.get("_fingerprint"), *([name, (folder / name).stat().st_size] for name in names)],
-        _features(whole.schema),
+        features,
         lambda group, row, name: batches[group].column(name)[row].as_py(),
         lambda name: np.array(whole.column(name).to_pylist()),
     )
@@ -99,14 +100,13 @@ def _parquet(files: Any, paths: list[str]) -> Table:
         footers = {path: ParquetFile(files.open(path)).metadata for path in paths}
     except pa.ArrowInvalid as error:
         raise ValueError(f"{', '.join(paths)[:200]}: {error}") from error
-    schemas = {path: footer.schema.to_arrow_schema() for path, footer in footers.items()}
-    first = schemas[paths[0]]
-    for path, schema in schemas.items():
-        if schema != first:
-            raise ValueError(
-                f"{path} has the columns {schema.names}, {paths[0]} {first.names}, or others of these types"
-            )
-    groups = [(path, group) for path in paths for group in range(footers[path].num_row_groups)]
+    features = _agreed({path: footer.schema.to_arrow_schema() for path, footer in footers.items()})
+    groups = [
+        (path, group)
+        for path in paths
+        for group in range(footers[path].num_row_groups)
+        if footers[path].row_group(group).num_rows
+    ]
     locks = [Lock() for _ in groups]
 
     @lru_cache(maxsize=GROUPS_KEPT)
@@ -121,18 +121,34 @@ def _parquet(files: Any, paths: list[str]) -> Table:
         return column[row].as_py()
 
     def column(name: str) -> np.ndarray:
-        return np.concatenate([ParquetFile(files.open(path)).read([name])[name].to_pylist() for path in paths])
+        columns = (ParquetFile(files.open(path)).read([name])[name] for path in paths)
+        return np.array([value for each in columns for value in each.to_pylist()])
 
     rows = tuple(footers[path].row_group(group).num_rows for path, group in groups)
     sizes = [footers[path].row_group(group).total_byte_size for path, group in groups]
     stored = [[PurePosixPath(path).name, files.size(path)] for path in paths]
-    return Table(rows, 1, [*stored, rows, sizes], _features(first), value, column)
+    return Table(rows, 1, [*stored, rows, sizes], features, value, column)
+
+
+def _agreed(schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """What each column is, which all files of a split say alike; Arrow itself compares no names of classes."""
+    (first, schema), *others = schemas.items()
+    features = _features(schema)
+    for path, other in others:
+        if other != schema or _features(other) != features:
+            raise ValueError(
+                f"{path} has the columns {other.names}, {first} {schema.names}, or others of these types or class names"
+            )
+    return features
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """What each column is: as the file says it, else its Arrow type under "dtype"."""
+    """What each column is: kind and class names as the file says it, else its Arrow type under "dtype"."""
     text = (schema.metadata or {}).get(b"huggingface")
-    known = json.loads(text)["info"]["features"] if text else {}
-    return {
-        name: known.get(name) or {"dtype": str(kind)} for name, kind in zip(schema.names, schema.types, strict=True)
-    }
+    known = json.loads(text).get("info", {}).get("features") or {} if text else {}
+    features = {}
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        said = known.get(name)
+        used = {key: said[key] for key in ("_type", "dtype", "names") if said.get(key)} if type(said) is dict else {}
+        features[name] = used or {"dtype": str(kind)}
+    return features

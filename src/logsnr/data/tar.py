@@ -6,8 +6,12 @@ size and mode in the image's header, and its label: the text of the member .cls,
 "cls" in the member .json. It is made from the tar's headers, the first bytes of each image, and the labels.
 
 It is kept as `.NAME.index.safetensors` beside the tar, or in `$LOGSNR_CACHE` (else `~/.cache/logsnr`) where that place
-cannot be written to, and is made anew when the tar's size or time of change are other than it says. Processes that make
-it at the same time do not meet: each writes a file of its own and renames it.
+cannot be written to, and is made anew when the tar's size, time of change or time of its entry (ctime) are other than
+it says: also for a copy of a tar. Processes that make it at the same time do not meet: each writes a file of its own
+and renames it.
+
+Nothing that a tar says of itself is believed before it is checked: a member lies within the file, a label is short,
+and where the members end there are zeros to the end of the file, since tarfile takes any damaged header for the end.
 """
 
 from __future__ import annotations
@@ -32,10 +36,11 @@ from safetensors.numpy import save_file
 
 from logsnr.data.pixels import CHANNELS, EXTENSIONS, Header, header
 
-FORMAT = "1"
+FORMAT = "2"
 MODES = tuple(CHANNELS)
 LABEL_KEYS = ("label", "class", "cls")
-_END = bytes(2 * tarfile.BLOCKSIZE)
+_END = 2 * tarfile.BLOCKSIZE
+_MOST_LABEL = 2**20
 _FIRST_BYTES = (2**12, 2**16)
 _KEPT_OPEN = 256
 
@@ -45,7 +50,7 @@ class Index:
     """The samples of one tar, in its order.
 
     Attributes:
-        state: size and time of change of the tar.
+        state: size, time of change and time of the entry of the tar.
         names: names of the images in the tar, one a line.
         labels: one a line, empty if no sample has one.
         others: members that are not used, by extension.
@@ -84,7 +89,7 @@ def index(path: Path) -> Index:
             several, an image has a damaged header, or some samples have a label and others none.
     """
     stat = path.stat()
-    state = f"{FORMAT} {stat.st_size} {stat.st_mtime_ns}"
+    state = f"{FORMAT} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
     absolute = hashlib.sha256(str(path.absolute()).encode()).hexdigest()
     cache = Path(os.environ.get("LOGSNR_CACHE") or Path.home() / ".cache" / "logsnr")
     kept = [path.with_name(f".{path.name}.index.safetensors"), cache / "shards" / f"{absolute}.safetensors"]
@@ -96,7 +101,11 @@ def index(path: Path) -> Index:
 
 
 def read(path: Path, state: str, start: int, size: int) -> bytes:
-    """Return the bytes start .. start+size−1 of a tar in this state; any number of threads at once."""
+    """Return the bytes start .. start+size−1 of a tar in this state; any number of threads at once.
+
+    Raises:
+        ValueError: if the tar has become another one.
+    """
     if os.name == "posix":
         file = _opened(path, state)  # held until it has been read: it may leave the cache meanwhile
         return os.pread(file.fileno(), size, start)
@@ -108,28 +117,29 @@ def read(path: Path, state: str, start: int, size: int) -> bytes:
 @lru_cache(maxsize=_KEPT_OPEN)
 def _opened(path: Path, state: str) -> io.FileIO:
     # closed when it has left this cache and the last thread that reads it has let go of it
-    return io.FileIO(path)
+    file = io.FileIO(path)
+    stat = os.fstat(file.fileno())
+    if state.split()[1:3] != [str(stat.st_size), str(stat.st_mtime_ns)]:
+        raise ValueError(f"{path} has changed since its index was read; start again")
+    return file
 
 
 def _make(path: Path, state: str) -> Index:
     others: Counter[str] = Counter()
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            samples = [_sample(path, file, key, members, others) for key, members in _samples(tar)]
-            file.seek(-min(len(_END), path.stat().st_size), os.SEEK_END)
-            whole = file.read() == _END
+        with path.open("rb") as file:
+            samples = [_sample(path, file, key, members, others) for key, members in _samples(_members(file))]
     except tarfile.TarError as error:
-        raise ValueError(f"{path}: {error}; allowed: whole tar files that are not compressed") from error
-    if not samples or not whole:
-        what = "is cut short: it does not end as a tar ends" if samples else "has no samples"
-        raise ValueError(f"{path} {what}")
+        raise ValueError(f"{path}: {error}; allowed: whole tar files, neither compressed nor sparse") from error
+    if not samples:
+        raise ValueError(f"{path} has no samples")
     labels = [sample.label for sample in samples if sample.label is not None]
     if labels and len(labels) < len(samples):
         without = next(sample.name for sample in samples if sample.label is None)
         raise ValueError(f"{path}: {without} has no label (.cls, or label in .json), but other samples have one")
     return Index(
         state,
-        "\n".join(sample.name for sample in samples),
+        "\n".join(" ".join(sample.name.splitlines()) for sample in samples),
         "\n".join(labels),
         dict(others),
         np.array([sample.place for sample in samples], np.int64),
@@ -137,7 +147,28 @@ def _make(path: Path, state: str) -> Index:
     )
 
 
-def _samples(tar: tarfile.TarFile) -> Iterator[tuple[str, list[tuple[str, tarfile.TarInfo]]]]:
+def _members(file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar; each is checked before the place of the next one is taken from it."""
+    size = os.fstat(file.fileno()).st_size
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if member.issparse():
+                    raise tarfile.ReadError(f"{member.name} is sparse")
+                if member.size < 0 or tar.offset > size:
+                    raise tarfile.ReadError(f"{member.name} has {member.size} bytes by its header, the file {size}")
+                yield member
+    except (ArithmeticError, LookupError, MemoryError, OSError, RecursionError, ValueError) as error:
+        # what tarfile makes of headers whose numbers cannot be
+        raise tarfile.ReadError(f"a damaged header ({error})") from error
+    file.seek(tar.offset)
+    if any(block.strip(b"\0") for block in iter(lambda: file.read(2**20), b"")):
+        raise tarfile.ReadError(f"a damaged header at byte {tar.offset}, or another tar after the end of the first")
+    if size - tar.offset < _END:
+        raise tarfile.ReadError("cut short: it does not end as a tar ends")
+
+
+def _samples(tar: Iterator[tarfile.TarInfo]) -> Iterator[tuple[str, list[tuple[str, tarfile.TarInfo]]]]:
     """The key of each sample, and its members by extension."""
     key = ""
     members: list[tuple[str, tarfile.TarInfo]] = []
@@ -169,8 +200,11 @@ def _sample(
     (image,), label = images, None
     for extension, member in members:
         if extension in (".cls", ".json"):
+            name = f"{member.name} of {path}"
+            if member.size > _MOST_LABEL:
+                raise ValueError(f"{name} has {member.size} bytes; allowed: {_MOST_LABEL}")
             file.seek(member.offset_data)
-            label = _label(f"{member.name} of {path}", extension, file.read(member.size)) or label
+            label = _label(name, extension, file.read(member.size)) or label
         elif member is not image:
             others[extension] += 1
     return Sample(image.name, (image.offset_data, image.size), _header(path, file, image), label)
@@ -193,10 +227,10 @@ def _label(name: str, extension: str, content: bytes) -> str | None:
     try:
         text = content.decode()
         record = {LABEL_KEYS[0]: text.strip()} if extension == ".cls" else json.loads(text)
-        found = next((str(record[key]) for key in LABEL_KEYS if key in record), None)
+        found = next((str(record[key]) for key in LABEL_KEYS if key in record and record[key] is not None), None)
         if found is not None and len(found.splitlines()) != 1:
             raise ValueError(f"the label {found!r}; allowed: one line")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{name}: {error}") from error
     return found
 
@@ -218,13 +252,26 @@ def _save(made: Index, place: Path) -> bool:
 
 
 def _load(place: Path, state: str) -> Index | None:
-    """The index at a place, None if there is none of this state."""
+    """The index at a place, None if there is none of this state, or not what is made."""
     try:
         with safe_open(place, "numpy") as file:
             texts = file.metadata() or {}
             if texts.get("state") != state:
                 return None
             arrays = (file.get_tensor(name) for name in ("places", "headers"))
-            return Index(state, texts["names"], texts["labels"], json.loads(texts["others"]), *arrays)
-    except (OSError, SafetensorError, KeyError, ValueError):
+            others = {name: int(count) for name, count in json.loads(texts["others"]).items()}
+            found = Index(state, texts["names"], texts["labels"], others, *arrays)
+            return found if _is_sound(found) else None
+    except (OSError, SafetensorError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return None
+
+
+def _is_sound(found: Index) -> bool:
+    """Whether there is as much of everything as there are samples, in the bounds of the tar and of `MODES`."""
+    places, headers, count = found.places, found.headers, len(found.names.splitlines())
+    if (places.shape, headers.shape) != ((count, 2), (count, 3)) or {places.dtype, headers.dtype} != {np.dtype("<i8")}:
+        return False
+    labels = found.labels.count("\n") + 1 if found.labels else count
+    within = (places >= 0).all() and (places[:, 0] <= int(found.state.split()[1]) - places[:, 1]).all()
+    known = (headers[:, 0] >= 0).all() and (headers[:, 0] < len(MODES)).all() and (headers[:, 1:] > 0).all()
+    return count > 0 and labels == count and bool(within and known)

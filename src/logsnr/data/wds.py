@@ -1,7 +1,8 @@
 """WebDataset shards, `wds:WHERE`: tar files of images, read in place and never unpacked.
 
 WHERE is a folder (its .tar files), a file, a pattern with * and ?, or a range in braces,
-`wds:/data/train-{000000..000015}.tar`; several of them are separated by `::`. Shards are in the order of their names.
+`wds:/data/train-{000000..000015}.tar`; several of them are separated by `::`. Shards are in the order of their names;
+one that is named twice, by another path or a link, is read once, by the first of its names.
 If the folder or one word of the name of every shard means a split (train, test, val or a synonym), those are the
 splits. What a sample is, and what is read to open the data: :mod:`logsnr.data.tar`; channels and sizes follow the rules
 of :mod:`logsnr.data.images`.
@@ -15,9 +16,11 @@ import glob
 import hashlib
 import io
 import json
+import os
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +48,11 @@ def read_wds(source: str, wish: Wish) -> Source:
         ValueError: if there are no shards, one is damaged, a sample has not exactly one image, or modes or sizes differ
             and no conversion is asked.
     """
-    paths = [path for where in source.removeprefix(PREFIX).split("::") for path in _paths(where)]
+    named: dict[str, Path] = {}
+    for where in source.removeprefix(PREFIX).split("::"):
+        for path in _paths(where):
+            named.setdefault(os.path.realpath(path), path)
+    paths = list(named.values())
     with ThreadPoolExecutor(workers()) as pool:
         indices = dict(zip(paths, pool.map(index, paths), strict=True))
     headers, counts = _headers(indices)
@@ -75,7 +82,8 @@ def _paths(where: str) -> list[Path]:
         paths = [path for number in numbers for path in _paths(where[: found.start()] + number + where[found.end() :])]
     else:
         place = Path(where).expanduser()
-        pattern = str(place / "**" / "*.tar") if place.is_dir() else str(place)
+        # brackets are those of a name, and so are * and ? in the name of a folder that there is
+        pattern = f"{glob.escape(str(place))}/**/*.tar" if place.is_dir() else str(place).replace("[", "[[]")
         paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))] or [place]
         paths = [path for path in paths if path.is_file()]
     if not paths:
@@ -122,7 +130,9 @@ def _labels(part: dict[Path, Index]) -> np.ndarray | None:
         without = next(path for path, each in part.items() if not each.labels)
         raise ValueError(f"{without} has no labels, but other shards have")
     labels = np.array([label for each in part.values() for label in each.labels.split("\n")])
-    return labels.astype(np.int64) if np.char.isdecimal(labels).all() else labels
+    with suppress(OverflowError):  # more than int64 holds: classes by their texts
+        return labels.astype(np.int64) if np.char.isdecimal(labels).all() else labels
+    return labels
 
 
 def _shards(part: dict[Path, Index]) -> Shards:
