@@ -96,8 +96,9 @@ def ranks(hours: float = TIMEOUT_HOURS) -> Iterator[Ranks]:
     # gradients meet on the device, all else on the CPU, whatever computes it
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     store, *_ = next(iter(dist.rendezvous("env://")))  # type: ignore[attr-defined]
-    # one process may have several groups, one after the other
-    store = dist.PrefixStore(f"group-{next(_numbers)}", store)  # type: ignore[attr-defined]
+    # a process may have several groups, one after the other; torchrun keeps its store when it starts ranks anew
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.PrefixStore(f"attempt-{attempt}/group-{next(_numbers)}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timedelta(hours=hours))
     try:
         yield Ranks(rank, count, store)
