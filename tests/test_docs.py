@@ -39,13 +39,19 @@ def run(script: str, cwd: Path) -> str:
 def test_the_readme_works_line_by_line(tmp_path: Path) -> None:
     """Its commands, shortened to a few steps, then its two Python blocks in the directory they leave behind."""
     commands = "\n".join(blocks(ROOT / "README.md", "sh"))
-    shorter = {"--minutes 2": "--steps 4 --network tiny", "--steps 1000": "--steps 20", "--n 64": "--n 6"}
+    shorter = {
+        "--minutes 2": "--steps 4 --network tiny",
+        "--steps 1000": "--steps 20",
+        "--n 64": "--n 6",
+        "bench training": "bench loading --turns 1",
+    }
     for long, short in shorter.items():
         assert long in commands
         commands = commands.replace(long, short)
     lines = [shlex.split(line, comments=True)[1:] for line in commands.splitlines() if line.startswith("logsnr ")]
     assert {words[0] for words in lines} == {
-        "train", "sample", "edit", "audit", "fit-schedule", "plan-steps", "evaluate", "explain", "inspect", "doctor"
+        "train", "sample", "edit", "audit", "fit-schedule", "plan-steps", "evaluate", "explain", "inspect", "doctor",
+        "bench",
     }  # fmt: skip
     script = f"from logsnr.cli import main\nfor words in {lines!r}:\n    assert main(words) == 0, words"
     run(script, tmp_path)

@@ -55,7 +55,7 @@ def held(sampler: Sampler, levels: Level, x: Tensor) -> list[int]:
     ids=lambda sampler: type(sampler).__name__,
 )
 def test_what_is_alive_does_not_grow_with_the_steps(sampler: Sampler) -> None:
-    x = torch.empty(4, 3, 16, 16)
+    x = torch.empty(4, 3, 4, 4)
     few, many = (held(sampler, PATH.grid(count), x) for count in (10, 1000))
     assert few == many
     assert max(few) - min(few) < 4 * x.nbytes  # of a step, its memory and its mean
