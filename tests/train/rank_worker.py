@@ -5,6 +5,7 @@ For every engine, without and with accumulation, OUT gets what the rank knows at
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -60,6 +61,8 @@ def main(out: Path, steps: int, names: list[str]) -> None:
                 checkpoint.save(out / f"{name}-{micro}", run.step, tensors, {"trainer": values}, rank=together)
     if ranks > 1:
         dist.destroy_process_group()
+        del run
+        gc.collect()  # a mesh that lives to the end of the process may abort it there
 
 
 if __name__ == "__main__":

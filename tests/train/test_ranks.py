@@ -66,7 +66,8 @@ def assert_same_training(one: Path, many: Path, ranks: int) -> None:
                         assert math.isclose(ours[name], theirs[name], rel_tol=1e-6), (engine, micro, name, ours["step"])
                     assert ours["parts"] == pytest.approx(theirs["parts"], rel=1e-6, nan_ok=True)
                     for our_bin, their_bin in zip(ours["loss_bins"], theirs["loss_bins"], strict=True):
-                        assert our_bin == their_bin or math.isclose(our_bin, their_bin, rel_tol=1e-6)
+                        # a bin may hold one example, whose last bits the order of sums moves more than a mean's
+                        assert our_bin == their_bin or math.isclose(our_bin, their_bin, rel_tol=1e-5)
 
 
 def test_two_ranks_train_as_one(one: Path, two: Path) -> None:

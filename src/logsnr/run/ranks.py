@@ -11,6 +11,7 @@ in the same words, such as that an option is wrong, is said once.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import json
@@ -111,6 +112,7 @@ def ranks(hours: float = TIMEOUT_HOURS) -> Iterator[Ranks]:
         raise error from None
     finally:
         dist.destroy_process_group()
+        gc.collect()  # a mesh of ranks that lives to the end of the process may abort it there
 
 
 GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
