@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,14 @@ def test_what_is_unknown_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> 
         assert named in capsys.readouterr().err
     with pytest.raises(ValueError, match="'speed'"):
         Bench().section("speed", print)
+
+
+def test_the_page_has_the_tables_of_the_records() -> None:
+    """`python benchmarks/table.py` would change nothing."""
+    root = Path(__file__).parents[2]
+    script = runpy.run_path(str(root / "benchmarks" / "table.py"))
+    text = (root / "docs" / "benchmarks.md").read_text()
+    assert script["page"](text) == text
+    for file in (root / "benchmarks" / "results" / "bench").glob("*.json"):
+        record = json.loads(file.read_text())
+        assert {"processor", "python", "logsnr", "command", "seed"} <= record.keys(), file.name

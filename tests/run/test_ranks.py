@@ -241,8 +241,8 @@ def test_a_signal_to_one_rank_stops_all_after_one_checkpoint(tmp_path: Path, num
 @pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="accelerate is not installed")
 def test_accelerate_launches_the_same_run(two: Path, tmp_path: Path) -> None:
     accelerate = (
-        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
     )  # fmt: skip
     said = launched(2, accumulated(tmp_path / "run", "ddp"), how=accelerate)
     assert "2 ranks, engine ddp" in said

@@ -244,7 +244,7 @@ UNUSED = (
     "torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets",
     "torchvision.utils", "torchvision.models", "clip", "clip.model", "cleanfid", "cleanfid.inception_torchscript",
     "cleanfid.features", "cleanfid.resize", "wandb", "kornia", "resize_right", "jsonmerge", "pytorch_fid",
-    "pytorch_fid.fid_score", "pytorch_fid.inception", "ema_pytorch", "skimage",
+    "pytorch_fid.fid_score", "pytorch_fid.inception", "ema_pytorch", "skimage", "ftfy",
 )  # fmt: skip
 
 
