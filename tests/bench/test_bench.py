@@ -65,7 +65,7 @@ def test_training_and_sampling_are_the_same_computation_for_us_and_for_diffusers
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SECTIONS, "training", ("training/ours", "training/diffusers"))
-    monkeypatch.setitem(SECTIONS, "sampling", ("sampling/ours", "sampling/diffusers", "sampling/ours-fp32"))
+    monkeypatch.setitem(SECTIONS, "sampling", ("sampling/ours-fp32", "sampling/diffusers"))
     flags = ["--vehicle", "toy", "--batch-size", "2", "--turns", "2", "--quiet", "--out", str(tmp_path)]
     status = main(["bench", "training", "sampling", *flags])
     assert status == 0
@@ -98,3 +98,5 @@ def test_the_page_has_the_tables_of_the_records() -> None:
     for file in (root / "benchmarks" / "results" / "bench").glob("*.json"):
         record = json.loads(file.read_text())
         assert {"processor", "python", "logsnr", "command", "seed"} <= record.keys(), file.name
+        for outcome in record.get("contenders", {}).values():
+            assert {"precision", "threads"} <= outcome.keys(), file.name

@@ -147,7 +147,7 @@ def port() -> int:
         return int(free.getsockname()[1])
 
 
-@pytest.mark.parametrize(("count", "last"), [(2, 150), (3, 100)])
+@pytest.mark.parametrize(("count", "last"), [(2, 150), pytest.param(3, 100, marks=pytest.mark.slow)])
 def test_several_processes_find_what_one_does(digits_run: Path, tmp_path: Path, count: int, last: int) -> None:
     """Chunks of 64 do not divide the examples; of three processes one has no example at all."""
     words = [

@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,10 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")  # what libraries print goes to standard error
     os.dup2(2, 1)
     work = CONTENDERS[name](folder)
-    print(json.dumps(work.facts), file=answers, flush=True)
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch is not None else os.cpu_count()
+    facts = {"precision": "fp32", "threads": threads, "torch": version("torch"), **work.facts}
+    print(json.dumps(facts), file=answers, flush=True)
     for _ in sys.stdin:
         started = time.perf_counter()
         shown = work.go()
