@@ -64,6 +64,11 @@ MODELS = (
 RANKS = (1, 8, 64, 1000)
 
 
+def lost(interval: float, write: float, between_failures: float) -> float:
+    """The share of time, all in seconds, that goes to checkpoints, to steps done again, and to starting again."""
+    return write / interval + (interval / 2 + RESTART_SECONDS) / between_failures
+
+
 def row(model: Model, ranks: int) -> dict[str, str]:
     """One column of machines."""
     parameters, forward = model.counted()
@@ -75,7 +80,7 @@ def row(model: Model, ranks: int) -> dict[str, str]:
     write = saved / (DISK * math.ceil(ranks / NODE))
     between_failures = 3600 * FAILURE_HOURS / ranks
     interval = math.sqrt(2 * write * between_failures)
-    goodput = 1 - write / interval - (interval / 2 + RESTART_SECONDS) / between_failures
+    goodput = 1 - lost(interval, write, between_failures)
     return {
         "GPUs": str(ranks),
         "examples a GPU": f"{model.batch / ranks:.4g}",

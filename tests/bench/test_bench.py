@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import json
+import math
 import runpy
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import UNet2DModel
+from torch.utils.flop_counter import FlopCounterMode
 
 from logsnr.bench.contest import Outcome, contest, ratio, spread
-from logsnr.bench.ours import probe_loss
+from logsnr.bench.ours import probe_loss, training
 from logsnr.bench.sections import SECTIONS, Bench, rows
 from logsnr.bench.vehicle import VEHICLES, forward_flops, read, write
 from logsnr.cli import main
 from logsnr.interop.diffusers import network_record
 from logsnr.nets import construct
+from logsnr.nets.blocks import Attention
 
 
 def test_a_ratio_is_the_median_over_neighbours_per_unit_of_work() -> None:
@@ -50,6 +53,47 @@ def test_operations_are_counted_as_the_network_is_written(tmp_path: Path) -> Non
     assert two == 2 * one
     first = 2 * 64 * 9 * 3 * 32  # the first convolution alone, on 8 × 8 pixels
     assert one > 10 * first
+
+
+def test_operations_are_two_a_product_of_every_layer_and_thrice_that_a_step(tmp_path: Path) -> None:
+    vehicle, found = write(tmp_path, "toy", 2), []
+
+    def count(layer: torch.nn.Module, given: tuple[torch.Tensor, ...], y: torch.Tensor) -> None:
+        if type(layer) is Attention:  # q kᵀ and p v of all tokens
+            found.append(2 * 2 * len(y) * y[0, 0].numel() ** 2 * y.shape[1])
+        elif hasattr(layer, "weight") and layer.weight.ndim > 1:
+            rows = y.numel() if layer.weight.ndim == 2 else len(y) * y[0, 0].numel() * y.shape[1]
+            found.append(2 * rows * layer.weight[0].numel())
+
+    network = vehicle.network()
+    for layer in network.modules():
+        layer.register_forward_hook(count)
+    x, times = vehicle.probe["x"], vehicle.probe["times"].float()
+    network(x, times)
+    assert forward_flops(vehicle) == sum(found)
+    with FlopCounterMode(display=False) as step:
+        vehicle.network()(x, times).square().mean().backward()
+    facts = training(tmp_path, "fp32").facts
+    assert facts["flops"] == 3 * sum(found)
+    assert 2.9 < step.get_total_flops() / sum(found) <= 3  # the stem has no gradient of its input
+
+
+def test_the_interval_of_checkpoints_is_the_best_one() -> None:
+    scaling = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "scaling.py"))
+    write_seconds, between = 5.0, 1e5
+    best = math.sqrt(2 * write_seconds * between)
+    losses = [scaling["lost"](best * factor, write_seconds, between) for factor in (0.9, 1.0, 1.1)]
+    assert losses[1] < min(losses[0], losses[2])
+    assert scaling["lost"](1.0, 1.0, math.inf) == 1.0
+    one, eight = (scaling["row"](scaling["MODELS"][0], ranks) for ranks in (1, 8))
+    assert float(one["exchange, ms"]) == 0
+    assert float(one["compute, ms"]) / float(eight["compute, ms"]) == pytest.approx(8, rel=5e-3)
+    # 2 · 7/8 · 4 bytes of 35.7 million parameters over 450 GB/s
+    assert float(eight["exchange, ms"]) == pytest.approx(2 * 7 / 8 * 4 * 35.7e6 / 450e9 * 1e3, rel=5e-3)
+    hours = float(eight["a failure every"].removesuffix(" h").replace(",", ""))
+    assert float(eight["save every"].removesuffix(" min")) == pytest.approx(
+        math.sqrt(2 * 16 * 35.7e6 / 2e9 * hours * 3600) / 60, rel=5e-3
+    )
 
 
 def test_a_contender_that_cannot_run_is_left_out_and_the_others_take_turns(tmp_path: Path) -> None:
