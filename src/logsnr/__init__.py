@@ -64,6 +64,7 @@ _HOME = {
     "encode": "samplers",
     "slerp": "samplers",
     "load": "run",
+    "train_recipe": "run.training",
 }
 _ROOMS = (
     "betas", "config", "data", "decoders", "denoiser", "draws", "dynamics", "families", "guidance", "kernels", "level",

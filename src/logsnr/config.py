@@ -231,10 +231,16 @@ def assignment(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ValueError(f"--set {text!r}; allowed: key=value, e.g. train.lr=1e-3")
-    nested: Any = number(read_yaml(value, f"--set {text}"))
-    for name in reversed(key.strip().split(".")):
-        nested = {name: nested}
-    return typing.cast("dict[str, Any]", nested)
+    return nested(key.strip(), number(read_yaml(value, f"--set {text}")))
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """A leaf by its dotted name, as a nested mapping."""
+    *rooms, leaf = key.split(".")
+    record = {leaf: value}
+    for room in reversed(rooms):
+        record = {room: record}
+    return record
 
 
 def from_dict(record: Mapping[str, Any]) -> RunConfig:

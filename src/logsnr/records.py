@@ -125,3 +125,8 @@ def _leaf(kind: Any, value: Any, where: str) -> Any:
             return value
     names = {float: "a finite number", int: "a whole number", str: "text", bool: "true or false", type(None): "none"}
     raise ValueError(f"{where} = {value!r}; allowed: {' or '.join(names[choice] for choice in allowed)}")
+
+
+def compact(value: Any) -> str:
+    """A record of plain values as JSON in one line, without a line break."""
+    return json.dumps(plain(value), allow_nan=False, ensure_ascii=False)

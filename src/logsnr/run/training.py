@@ -20,7 +20,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from logsnr.config import RunConfig, write
+from logsnr.config import RunConfig, nested, resolve, write
 from logsnr.data import Batch, Dataset
 from logsnr.denoiser import Denoiser
 from logsnr.draws import Draws, dealt
@@ -31,7 +31,7 @@ from logsnr.records import to_dict
 from logsnr.run.machine import machine
 from logsnr.run.ranks import ALONE, Ranks
 from logsnr.run.session import PREVIEW_STEPS, Session, datasets, opened, resolved
-from logsnr.run.trained import Trained, find
+from logsnr.run.trained import Trained, find, load
 from logsnr.train import checkpoint
 from logsnr.train.journal import Journal, Unwritten
 from logsnr.train.report import Report
@@ -69,6 +69,24 @@ def train(
             with whole(out / "run.yaml") as fresh:
                 fresh.write_text(write(config))
         return _loop(session)
+
+
+def train_recipe(
+    recipe: str,
+    out: str | Path,
+    *,
+    data: str = "digits",
+    settings: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Trained:
+    """Train a recipe in the directory `out`, or go on with it, as `logsnr train` does, and load the result.
+
+    settings: leaves of the configuration by dotted name, {"train.minutes": 2, "train.lr": 1e-3, "seed": 1}. ValueError
+    in one line for whatever is wrong with recipe, data, settings or directory.
+    """
+    layers = [nested(key, value) for key, value in {"data.source": data, **(settings or {})}.items()]
+    train(resolve(recipe, layers), Path(out), say=say)
+    return load(Path(out))
 
 
 def _start(out: Path, resume: str) -> Path | None:
