@@ -5,12 +5,13 @@ VENV        ?= .venv
 CONSTRAINTS ?= .ci/constraints.txt
 DEMO_OUT    ?= runs/demo
 DEMO_FLAGS  ?=
+GALLERY_OUT ?= runs/gallery
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow reference lint build clean
+.PHONY: help demo test test-slow reference gallery lint build clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -37,6 +38,9 @@ reference: $(VENV)/installed-dev  ## the recorded numbers of the original progra
 
 test-slow: $(VENV)/installed-dev  ## the tests that take minutes each: twenty kills, the whole demo's quality
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow
+
+gallery: $(VENV)/installed  ## the papers' claims at reduced size: a few minutes; logsnr gallery --all for the rest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m logsnr gallery --quick --out $(GALLERY_OUT)
 
 lint: $(VENV)/installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -97,7 +97,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_asked_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
     for words, told in (
         (["gallery", "G99"], "unknown demonstration 'G99'; known: G1"),
-        (["gallery", "G1", "--all"], "G1 and --all; allowed: one of the two"),
+        (["gallery", "G1", "--all"], "G1 --all; allowed: names, --all or --analytic"),
         (["gallery", "G1", "--seed", "-1"], "--seed -1; allowed: 0 to"),
     ):
         with pytest.raises(SystemExit) as left:

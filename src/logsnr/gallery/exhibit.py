@@ -74,7 +74,7 @@ class Exhibit(Generic[Found]):
     """One claim. source: paper and equations in words. equations: identifiers of docs/equations.md.
 
     code: the function, a dozen lines, that is the claim's heart and is printed beside the picture.
-    trained: whether it trains networks; the others are the quick set.
+    trained: whether it is about networks trained for minutes; the others are the analytic and the quick set.
     """
 
     source: str

@@ -227,7 +227,8 @@ def _gallery(parser: Parser) -> None:
     parser.add_argument("names", metavar="NAME", nargs="*", help="G1 to G25; --list says what they are")
     parser.add_argument("--list", action="store_true", help="the demonstrations, one a line")
     parser.add_argument("--all", action="store_true", help="every one: two cores and three quarters of an hour")
-    parser.add_argument("--quick", action="store_true", help="at reduced size; alone, all that need no training")
+    parser.add_argument("--analytic", action="store_true", help="those that are exact or train a small network only")
+    parser.add_argument("--quick", action="store_true", help="at reduced size; alone, the analytic ones")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="other data, other noise, other weights (0)")
     parser.add_argument("--out", default="runs/gallery", metavar="DIR",
                         help="where pictures, findings, models and index.html go (runs/gallery)")  # fmt: skip

@@ -42,8 +42,10 @@ def run(args: Namespace) -> dict[str, Any]:
 
 
 def _chosen(args: Namespace) -> list[Exhibit[Any]]:
-    if args.names and args.all:
-        raise ValueError(f"{' '.join(args.names)} and --all; allowed: one of the two")
+    sets = [f"--{name}" for name in ("all", "analytic") if vars(args)[name]]
+    if len(sets) + bool(args.names) > 1:
+        raise ValueError(f"{' '.join([*args.names, *sets])}; allowed: names, --all or --analytic")
     if args.names:
         return [exhibit(name) for name in args.names]
-    return [each for each in exhibits() if args.all or not each.trained] if args.all or args.quick else []
+    known = exhibits() if args.all or args.analytic or args.quick else []
+    return [each for each in known if args.all or not each.trained]
