@@ -14,6 +14,7 @@ import logsnr
 from logsnr.cli import main
 from logsnr.gallery import Check, Setting, above, below, between, near
 from logsnr.gallery.catalogue import NAMES, exhibit
+from logsnr.gallery.prose import cell, prose
 from logsnr.gallery.show import HOLDS, show
 
 ROOT = Path(__file__).parents[2]
@@ -110,3 +111,10 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gallery", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(NAMES)
+
+
+def test_formulas_in_sentences() -> None:
+    assert prose("x_{t−1} < √ᾱ_t x_0 and `beta_table`, σ²_{t|s}") == (
+        "x<sub>t−1</sub> &lt; √ᾱ<sub>t</sub> x<sub>0</sub> and <code>beta_table</code>, σ²<sub>t|s</sub>"
+    )
+    assert cell("q(x_t|x_0) of `a_b`") == "q(x<sub>t</sub>&#124;x<sub>0</sub>) of `a_b`"

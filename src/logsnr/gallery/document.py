@@ -6,6 +6,7 @@ from typing import Any
 
 from logsnr.gallery.catalogue import exhibit
 from logsnr.gallery.page import figure, provenance
+from logsnr.gallery.prose import cell, prose
 from logsnr.gallery.show import HOLDS, PAPERS
 
 INTRODUCTION = """# The gallery
@@ -24,7 +25,9 @@ def markdown(shown: list[dict[str, Any]]) -> str:
     lines += ["| | claim | figure | bar | verdict | seconds |", "|---|---|---|---|---|---|"]
     for f in shown:
         anchor = f"[{f['name']}](#{f['name'].lower()})"
-        lines.append(f"| {anchor} | {f['title']} | {figure(f)} | {f['bar']} | {f['verdict']} | {f['seconds']:.0f} |")
+        lines.append(
+            f"| {anchor} | {cell(f['title'])} | {figure(f)} | {f['bar']} | {f['verdict']} | {f['seconds']:.0f} |"
+        )
     for finding in shown:
         lines += _chapter(finding)
     return "\n".join(lines) + "\n"
@@ -38,11 +41,11 @@ def _chapter(finding: dict[str, Any]) -> list[str]:
         "",
         f'<a id="{name.lower()}"></a>',
         "",
-        f"## {name}: {each.title}",
+        f"## {name}: {prose(each.title, '`{}`')}",
         "",
         f"{each.source}; [equations](equations.md) {', '.join(each.equations)}.",
         "",
-        each.claim,
+        prose(each.claim, "`{}`"),
         "",
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">',
         f'<img src="{light}" alt="{each.title}"></picture>',
@@ -61,8 +64,7 @@ def _chapter(finding: dict[str, Any]) -> list[str]:
 
 
 def _row(check: dict[str, Any]) -> str:
-    what = check["what"].replace("|", "&#124;")
-    return f"| {what} | {figure(check)} | {check['bar']} | {'✓' if check['holds'] else '✗'} |"
+    return f"| {cell(check['what'])} | {figure(check)} | {check['bar']} | {'✓' if check['holds'] else '✗'} |"
 
 
 def _other(finding: dict[str, Any]) -> str:

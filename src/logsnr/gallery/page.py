@@ -10,6 +10,7 @@ from typing import Any
 
 from logsnr.files import whole
 from logsnr.gallery.catalogue import NAMES, exhibit
+from logsnr.gallery.prose import prose
 from logsnr.gallery.show import HOLDS, PAPERS
 
 PAGE = "index.html"
@@ -40,7 +41,7 @@ def write_page(out: Path) -> Path:
     """`index.html` of a directory's findings; it needs no other file."""
     shown = findings(out)
     rows = "".join(
-        f'<tr><td><a href="#{f["name"]}">{f["name"]}</a></td><td>{html.escape(f["title"])}</td>'
+        f'<tr><td><a href="#{f["name"]}">{f["name"]}</a></td><td>{prose(f["title"])}</td>'
         f"<td>{_verdict(f['verdict'] == HOLDS, f['verdict'])}</td></tr>"
         for f in shown
     )
@@ -82,15 +83,15 @@ def _section(finding: dict[str, Any], out: Path) -> str:
         "data:image/png;base64," + base64.b64encode((out / PAPERS[paper].format(name)).read_bytes()).decode()
         for paper in ("light", "dark")
     )
-    claim = "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in each.claim.split("\n\n"))
+    claim = "".join(f"<p>{prose(paragraph)}</p>" for paragraph in each.claim.split("\n\n"))
     checks = "".join(
-        f'<tr><td>{html.escape(check["what"])}</td><td class="number">{figure(check)}</td><td>{check["bar"]}</td>'
+        f'<tr><td>{prose(check["what"])}</td><td class="number">{figure(check)}</td><td>{check["bar"]}</td>'
         f"<td>{_verdict(check['holds'], '')}</td></tr>"
         for check in finding["checks"]
     )
     return (
-        f'<section id="{name}"><h2>{name} {html.escape(each.title)}</h2>'
-        f'<p class="source">{html.escape(each.source)} · {", ".join(each.equations)}</p>{claim}'
+        f'<section id="{name}"><h2>{name} {prose(each.title)}</h2>'
+        f'<p class="source">{prose(each.source)} · {", ".join(each.equations)}</p>{claim}'
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" alt="{html.escape(each.title)}"></picture>'
         f"<table><tr><th>figure</th><th></th><th>bar</th><th></th></tr>{checks}</table>"
