@@ -17,6 +17,7 @@ from logsnr.samplers.euler_ancestral import EulerAncestral as EulerAncestral
 from logsnr.samplers.euler_maruyama import EulerMaruyama as EulerMaruyama
 from logsnr.samplers.heun import Heun as Heun
 from logsnr.samplers.interpolation import turned as turned
+from logsnr.samplers.langevin import langevin_step as langevin_step
 from logsnr.samplers.loop import Noise as Noise
 from logsnr.samplers.loop import Sampler as Sampler
 from logsnr.samplers.loop import Step as Step
@@ -24,6 +25,7 @@ from logsnr.samplers.loop import evaluations as evaluations
 from logsnr.samplers.loop import prior as prior
 from logsnr.samplers.loop import seeded as seeded
 from logsnr.samplers.loop import simulate as simulate
+from logsnr.samplers.metropolis import metropolis_step as metropolis_step
 from logsnr.samplers.multistep import Multistep as Multistep
 from logsnr.samplers.multistep import auto as auto
 from logsnr.samplers.predictor_corrector import PredictorCorrector as PredictorCorrector
