@@ -17,12 +17,13 @@ from logsnr.data.toys import Mixture, finite, gaussian
 from logsnr.data.transform import Lattice
 from logsnr.decoders import discretised_gaussian, gaussian_density
 from logsnr.draws import Draws
-from logsnr.kernels import VARIANCES, posterior_coefficients, posterior_log_var, transition_log_var
+from logsnr.kernels import VARIANCES, Normal, posterior_coefficients, posterior_log_var, transition_log_var
 from logsnr.level import Level
 from logsnr.likelihood import Bound, bound, bound_for
 from logsnr.oracles import Oracle
 from logsnr.path import Path
 from logsnr.prediction import Prediction
+from logsnr.prediction import x0 as x0_target
 from logsnr.scales import SCALES, Scale
 from logsnr.schedules import SCHEDULES, Linear
 
@@ -120,6 +121,34 @@ def test_the_bound_is_above_the_entropy_and_its_diffusion_term_falls_to_the_cont
         excess.append(sum(terms[:-1]) - limit)
     assert excess[0] > excess[1] > excess[2] > excess[3] > 0
     assert excess[3] < 0.35 * excess[2]
+
+
+def test_a_mean_over_t_is_no_bound_and_neither_is_a_reverse_kernel_that_is_given_x0(scale: Scale) -> None:
+    """The sum of L_t bounds; (1/T) Σ L_t lies below the entropy. p(x_s|x0) for p(x_s|x_t) makes every KL nothing."""
+    of = gaussian_bound(scale.name, "small", 65)
+    prior, terms = expected_terms(of)
+    assert prior + sum(terms) > ENTROPY
+    assert prior + sum(terms) / len(terms) < ENTROPY - 0.3
+    x0, eps = torch.randn(2, 6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+
+    def told(x: Tensor, level: Level) -> Prediction:
+        return Prediction(x, level, x0_target(level), x0)
+
+    assert max(float(of.term(told, x0, eps, torch.full((6,), i)).abs().max()) for i in range(64)) < 1e-12
+
+
+def test_cross_entropy_has_a_logarithm() -> None:
+    """−E_q log p is least where p is q, and there it is the entropy; −E_q p is least for a point mass, and below it."""
+    x = torch.linspace(-5, 5, 2001, dtype=torch.float64).unsqueeze(1)
+    widths = [0.02, 0.1, 0.3, 0.5, 0.7, 1.5]
+    log_p = {std: Normal(0 * x, torch.full_like(x, 2 * math.log(std))).log_prob(x) for std in widths}
+    q = log_p[0.5].exp() * 0.005  # a share for each place
+    right, wrong = ({std: -float((q * f(log_p[std])).sum()) for std in widths} for f in (torch.clone, torch.exp))
+    entropy = 0.5 * math.log(2 * math.pi * math.e * 0.25)
+    assert min(widths, key=right.__getitem__) == 0.5
+    assert right[0.5] == pytest.approx(entropy, rel=1e-9)
+    assert min(widths, key=wrong.__getitem__) == min(widths)
+    assert max(wrong.values()) < entropy
 
 
 def test_the_curve_is_every_term_once(scale: Scale) -> None:

@@ -7,6 +7,9 @@ import math
 import pytest
 import torch
 
+from logsnr.betas import linear
+from logsnr.denoiser import LABELS
+from logsnr.kernels import transition_log_var
 from logsnr.level import Level
 from logsnr.path import ENDS, SPACINGS, Path
 from logsnr.scales import SCALES, vp
@@ -163,6 +166,18 @@ def test_ddim_strides_are_equal_and_begin_at_the_noise() -> None:
     assert (TABLE.grid("ddim1000").t * 1000).round().tolist() == list(range(1000, -1, -1))
     assert len(TABLE.grid("ddim333")) == 334
     assert Path(BetaLinear(), vp).grid("ddim4").t.tolist() == [1, 0.75, 0.5, 0.25, 0]
+
+
+def test_a_strided_chain_has_its_own_betas_and_tells_the_network_the_original_t() -> None:
+    """I5: β̂_i = 1 − ᾱ_{S_i}/ᾱ_{S_{i−1}}, where the β of the whole chain would leave most of the noise out."""
+    levels = TABLE.grid("ddim50", "lowest")
+    place = (levels.t * 1000).round().long() - 1
+    beta = linear(1000)
+    bar = (1 - beta).cumprod(0)[place]
+    found = transition_log_var(levels[:-1], levels[1:]).exp()
+    assert torch.allclose(found, 1 - bar[:-1] / bar[1:], rtol=1e-9)
+    assert (found > 10 * beta[place[:-1]]).sum() > 40
+    assert torch.equal(LABELS["index"](TABLE, levels), place.double())
 
 
 def test_a_number_as_text_is_that_number() -> None:

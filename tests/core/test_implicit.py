@@ -146,6 +146,16 @@ def test_at_eta_one_it_is_ddpm_s_bound() -> None:
     assert float(weight) == pytest.approx(float(beta[9] ** 2 / (2 * small * (1 - beta[9]) * (1 - bar[9]))), rel=1e-10)
 
 
+def test_gamma_of_theorem_1_is_a_weight_and_not_minus_log_snr() -> None:
+    """One letter, two things: DDIM's γ_t is positive and falls on this table; γ of a level has both signs and rises."""
+    levels = TABLE.at(torch.arange(2, 21, dtype=torch.float64) / 20)
+    weight = WEIGHTS["ddim"](TABLE, levels)
+    assert (weight > 0).all()
+    assert (weight.diff() < 0).any()
+    assert (levels.gamma.diff() > 0).all()
+    assert float(levels.gamma[0]) < 0 < float(levels.gamma[-1])
+
+
 def test_a_table_of_weights_is_read_by_its_step() -> None:
     knots = TABLE.at(torch.arange(1, 21, dtype=torch.float64) / 20)
     values = [float(i) for i in range(1, 21)]

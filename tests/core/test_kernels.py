@@ -22,6 +22,7 @@ from logsnr.kernels import (
     posterior,
     posterior_coefficients,
     posterior_log_var,
+    prior_kl,
     reverse,
     small,
     transition,
@@ -33,7 +34,7 @@ from logsnr.prediction import Prediction
 from logsnr.prediction import eps as eps_target
 from logsnr.prediction import x0 as x0_target
 from logsnr.scales import SCALES, Scale
-from logsnr.schedules import Linear, table_of_betas
+from logsnr.schedules import Linear, geometric, table_of_betas
 
 GENERATOR = torch.Generator().manual_seed(0)
 # five hundred triples γ_s < γ_t < γ_u
@@ -67,6 +68,24 @@ def test_transitions_compose(scale: Scale) -> None:
     assert torch.allclose(first.mean * second.mean, whole.mean, rtol=1e-13)
     merged = second.mean**2 * first.log_var.exp() + second.log_var.exp()
     assert torch.allclose(merged, whole.log_var.exp(), rtol=1e-13)
+
+
+def test_variances_are_subtracted_and_noises_add_where_they_are_independent(scale: Scale) -> None:
+    """F2 and F6: σ_t² − α²_{t|s} σ_s² is what is added to z_s. Their sum is too much, and so is one noise twice."""
+    s, t, count = at(scale, -1.0), at(scale, 1.0), 100_000
+    one, other = torch.randn(2, count, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    z_s = s.sigma * one  # x0 = 0
+    kernel = transition(z_s, s, t)
+    summed = t.sigma**2 + (t.alpha / s.alpha) ** 2 * s.sigma**2
+    right, twice, wrong = (
+        kernel.sample(other),
+        kernel.sample(one),
+        Normal(kernel.mean, summed.log().expand(count, 1)).sample(other),
+    )
+    error = float(t.sigma**2) * math.sqrt(2 / count)
+    assert abs(float(right.var() - t.sigma**2)) < 4 * error
+    assert float(twice.var() - t.sigma**2) > 20 * error, "one noise twice"
+    assert float(wrong.var() - t.sigma**2) > 20 * error, "the sum"
 
 
 def test_the_posterior_is_bayes_rule_pointwise(scale: Scale) -> None:
@@ -175,6 +194,28 @@ def test_kl_against_torch_and_against_numerical_integration() -> None:
         return float(one.log_prob(at_x).exp() * (one.log_prob(at_x) - two.log_prob(at_x)))
 
     assert float(one.kl(two)) == pytest.approx(integrate.quad(integrand, -30, 30, epsabs=1e-12)[0], abs=1e-9)
+
+
+def test_the_normaliser_of_d_dimensions_has_the_power_d() -> None:
+    """(2πσ²)^{−D/2}: with the one of one dimension the score is the same and the likelihood is no density."""
+    std, grid = 0.3, torch.linspace(-3, 3, 241, dtype=torch.float64)
+    x = torch.cartesian_prod(grid, grid).requires_grad_()
+    log_p = Normal(torch.zeros_like(x), torch.full_like(x, 2 * math.log(std))).log_prob(x)
+    of_one_dimension = -0.5 * math.log(2 * math.pi * std**2) - (x**2).sum(1) / (2 * std**2)
+    scores = [torch.autograd.grad(each.sum(), x)[0] for each in (log_p, of_one_dimension)]
+    assert torch.allclose(scores[0], -x / std**2, rtol=1e-12)
+    assert torch.allclose(*scores, rtol=1e-12)
+    cell = float(grid[1] - grid[0]) ** 2
+    masses = [float(each.exp().sum().detach()) * cell for each in (log_p, of_one_dimension)]
+    assert masses == pytest.approx([1, math.sqrt(2 * math.pi) * std], rel=1e-6)
+
+
+def test_the_prior_of_ve_is_as_wide_as_its_last_level() -> None:
+    """F5 of NCSN: x_T ~ N(0, σ_T² I) to a thousandth of a nat; N(0, I) is a thousand nats a dimension away."""
+    path = Path(geometric(0.01, 50), SCALES["ve"])
+    x0 = torch.rand(20, 3, dtype=torch.float64, generator=GENERATOR)
+    assert float(prior_kl(x0, path.highest, path.prior_std).max()) < 1e-3
+    assert float(prior_kl(x0, path.highest, 1.0).min()) > 3 * 1000
 
 
 def test_kl_of_equal_and_nearly_equal_variances() -> None:

@@ -186,6 +186,17 @@ def test_averaging_likelihoods_at_sampled_times_is_no_bound_and_whole_trajectori
         assert float(found.mean()) > exact - 3 * float(found.std()) / 20
 
 
+def test_the_bound_is_of_the_mean_over_paths_and_not_of_a_path() -> None:
+    """D3 has its E_q: single paths fall on both sides of −log p, their mean lies above."""
+    of, path, count = law("gaussian", (2,)), SHORT["vp"], 4000
+    x0 = of.sample(1, 4).expand(count, 2)
+    exact = -chain_density(of, path.grid(12), path.prior_std, x0[0])
+    paths = ESTIMATORS["chain"]["iwae"](path, "small", None, draws=1, steps=12)
+    found = paths.estimate(Oracle(of), x0, Draws(6, 0, torch.arange(count), count)).total
+    assert float((found < exact).double().mean()) > 0.1
+    assert float(found.mean()) > exact + 3 * float(found.std()) / math.sqrt(count)
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("kind", LAWS)

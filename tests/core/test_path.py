@@ -128,6 +128,23 @@ def test_the_flow_of_a_gaussian_keeps_its_marginals(path: Path) -> None:
     assert torch.allclose(velocity, expected, rtol=1e-6, atol=1e-9)
 
 
+def test_the_score_is_added_to_the_drift_and_does_not_replace_it(path: Path) -> None:
+    """f − ½ g² score carries the marginals; −½ g² score alone does so only where f is nothing, on VE."""
+    level = path.at(TIMES)
+    std = (level.alpha**2 * 0.3 + level.sigma**2).sqrt()
+    x, score = level.alpha * 0.7 + 2 * std, -2 / std
+    process = dynamics(path)
+    alone = -0.5 * process.diffusion(TIMES) ** 2 * score
+    expected = difference(
+        lambda t: path.at(t).alpha * 0.7 + 2 * (path.at(t).alpha ** 2 * 0.3 + path.at(t).sigma ** 2).sqrt(), TIMES
+    )
+    assert torch.allclose(flow_drift(process, score, x, TIMES), expected, rtol=1e-6, atol=1e-9)
+    if path.scale.name == "ve":
+        assert torch.allclose(alone, expected, rtol=1e-6, atol=1e-9)
+    else:
+        assert (alone - expected).abs().max() > 0.1
+
+
 def test_time_of_gamma_is_the_inverse_both_ways(path: Path) -> None:
     t = path.schedule.t_min + (1 - path.schedule.t_min) * torch.linspace(0, 1, 101, dtype=torch.float64)
     gamma = path.schedule(t)

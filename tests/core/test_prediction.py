@@ -69,6 +69,14 @@ def test_the_native_value_is_not_a_rounding_of_itself(scale: Scale, target: str)
     assert torch.allclose(prediction.along(direction), EPS.float(), rtol=2e-7, atol=0)
 
 
+def test_x0_is_solved_for_whatever_the_noise_was(scale: Scale) -> None:
+    """x = α x0 + σ ε has one x0 for each ε: no noise has to be independent for that, not even random."""
+    level = levels(scale, torch.linspace(-8, 8, len(GAMMA), dtype=torch.float64))
+    for noise in (torch.ones_like(X0), X0, EPS.cumsum(0)):
+        x = level.perturb(X0, noise)
+        assert torch.allclose(Prediction(x, level, eps_target(level), noise).x0, X0, rtol=1e-9, atol=1e-9)
+
+
 def test_squared_errors_differ_by_the_determinant(scale: Scale, target: str) -> None:
     level = levels(scale, torch.linspace(-8, 8, len(GAMMA), dtype=torch.float64))
     x, direction = level.perturb(X0, EPS), TARGETS[target](level)

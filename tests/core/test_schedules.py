@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from logsnr.betas import linear
-from logsnr.scales import SCALES
+from logsnr.path import Path
+from logsnr.scales import SCALES, vp
 from logsnr.schedules import SCHEDULES, BetaLinear, Cosine, Linear, NoiseSchedule, Table, geometric, table_of_betas
 
 T01 = torch.linspace(0, 1, 1001, dtype=torch.float64)
@@ -114,6 +115,31 @@ def test_the_ddpm_table_keeps_its_digits_near_the_data() -> None:
             if step in (1, 2, 10, 500, 1000):
                 expected = float(mpmath.log((1 - alpha_bar) / alpha_bar))
                 assert float(gammas[step - 1]) == pytest.approx(expected, rel=1e-14)
+
+
+def test_a_thousand_steps_are_one_of_root_alpha_bar() -> None:
+    """D1 step by step is D2: mean √ᾱ_t x0, variance 1 − ᾱ_t; not ᾱ_t x0, not √β_t x0, not √β̃_t x0."""
+    beta = linear(1000)
+    bar = (1 - beta).cumprod(0)
+    mean, variance = 1.0, 0.0
+    levels = Path(table_of_betas(beta), vp).at(torch.arange(1, 1001).double() / 1000)
+    for i, b in enumerate(beta.tolist()):
+        mean, variance = math.sqrt(1 - b) * mean, (1 - b) * variance + b
+        assert float(levels.alpha[i]) == pytest.approx(mean, rel=1e-12)
+        assert float(levels.sigma[i] ** 2) == pytest.approx(variance, rel=1e-12)
+    assert torch.allclose(levels.alpha**2, bar, rtol=1e-12), "ᾱ_t is the product of 1 − β_s"
+    tilde = beta[1:] * (1 - bar[:-1]) / (1 - bar[1:])
+    for slip in (bar[300], beta[300].sqrt(), tilde[299].sqrt()):
+        assert abs(float(levels.alpha[300] - slip)) > 0.2
+
+
+def test_each_step_keeps_nearly_all_of_the_signal_and_a_thousand_keep_none() -> None:
+    """ᾱ_t/ᾱ_{t−1} = 1 − β_t (DDIM writes α_t/α_{t−1}) is near one, never one: their product is 4e-5."""
+    alpha_bar = Path(table_of_betas(linear(1000)), vp).at(torch.arange(1, 1001).double() / 1000).alpha ** 2
+    ratio = alpha_bar[1:] / alpha_bar[:-1]
+    assert torch.allclose(ratio, 1 - linear(1000)[1:], rtol=1e-12)
+    assert 0.979 < float(ratio.min()) < float(ratio.max()) < 0.9999
+    assert float(ratio.prod()) == pytest.approx(4.036e-5, rel=1e-3), "where a ratio of one would keep all of it"
 
 
 def test_a_sigma_table_is_geometric() -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from logsnr.betas import linear
@@ -48,6 +49,32 @@ def test_the_three_sdes_in_the_paper_s_symbols() -> None:
         assert torch.allclose(process.diffusion(T) ** 2, g2, rtol=1e-9), name
         assert torch.allclose(level.alpha, alpha.double(), rtol=1e-12), name
         assert torch.allclose(level.sigma, sigma, rtol=1e-9), name
+
+
+def test_the_std_of_sub_vp_has_no_root() -> None:
+    """dV/dt = −β V + β (1 − e^{−2B}), B = ∫β, from 0: V = (1 − e^{−B})². 1 − e^{−B} would be VP's variance."""
+
+    def slope(t: float, variance: float) -> float:
+        beta, integral = 0.1 + 19.9 * t, 0.1 * t + 9.95 * t**2
+        return beta * (-variance - math.expm1(-2 * integral))
+
+    times = T[2:4].numpy()
+    (variance,) = solve_ivp(slope, (0, 1), [0.0], t_eval=times, rtol=1e-10, atol=1e-14).y
+    std = torch.from_numpy(variance).sqrt()
+    assert torch.allclose(PATHS["sub_vp"].at(T[2:4]).sigma, std, rtol=1e-7)
+    rooted = -torch.expm1(-(0.1 * T[2:4] + 9.95 * T[2:4] ** 2))
+    assert (rooted.sqrt() > 1.05 * std).all()
+    assert torch.allclose(rooted.sqrt(), PATHS["vp"].at(T[2:4]).sigma, rtol=1e-9)
+
+
+def test_ve_drowns_x0_and_does_not_move_it() -> None:
+    """Its drift is nothing and α stays 1; SNR falls to 1/50² of unit data all the same. VP pulls x0 to 0."""
+    x, one = torch.ones(1, 2, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    assert not dynamics(PATHS["ve"]).drift(x, one).any()
+    assert float(PATHS["ve"].highest.alpha) == 1
+    assert float(PATHS["ve"].highest.log_snr.exp()) == pytest.approx(1 / 2500, rel=1e-9)
+    assert (dynamics(PATHS["vp"]).drift(x, one) < 0).all()
+    assert float(PATHS["vp"].highest.alpha) < 0.01
 
 
 @pytest.mark.parametrize("scale", SCALES)

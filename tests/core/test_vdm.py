@@ -104,6 +104,25 @@ def test_the_terms_in_the_paper_s_symbols(steps: int | None, target: str) -> Non
     assert torch.allclose(loss.total, sum(loss.parts.values()), rtol=1e-14)
 
 
+def test_the_weight_of_a_step_is_expm1_and_not_exp_of_one_less() -> None:
+    """V4 in ε is V4 in x0; copied as exp(γ_t − γ_s − 1) it is not, and its sum grows with T to no limit."""
+    path, sums = Path(Linear(-6, 4), vp), []
+    network = model(path)
+    for steps in (10, 100, 1000):
+        loss = vdm(path, lattice=LATTICE, steps=steps)(network, X0, DRAWS)
+        place = torch.ceil(loss.times * steps)
+        t, s = path.at(place / steps), path.at((place - 1) / steps)
+        of_x0 = network(t.perturb(X0, DRAWS.normal("eps", X0)), t).x0
+        in_x0 = steps / 2 * (s.log_snr.exp() - t.log_snr.exp()) * ((X0 - of_x0) ** 2).sum((1, 2))
+        assert torch.allclose(loss.parts["diffusion"], in_x0, rtol=1e-9)
+        step = 10 / steps  # γ_t − γ_s
+        wrong = steps / 2 * math.exp(step - 1)
+        assert abs(wrong / (steps / 2 * math.expm1(step)) - 1) > 0.4
+        sums.append((steps / 2 * math.expm1(step), wrong))
+    assert sums[2][0] == pytest.approx(5, rel=0.01), "½ γ′, the weight of continuous time"
+    assert sums[2][1] > 9 * sums[1][1] > 9 * sums[0][1]
+
+
 def test_the_unit_is_bits_per_dimension_unless_told_otherwise() -> None:
     path = Path(Linear(-6, 4), vp)
     setting = Setting(path, WEIGHTS["simple"], Uniform(path.schedule), "small", LATTICE)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import kstest
 
 from logsnr.betas import linear
 from logsnr.data.toys import Mixture, gaussian, mixture, point
@@ -14,7 +15,7 @@ from logsnr.level import Level
 from logsnr.oracles import Oracle
 from logsnr.path import Path
 from logsnr.prediction import Prediction
-from logsnr.samplers import DDIM, Ancestral, Sampler, prior, seeded, simulate
+from logsnr.samplers import DDIM, Ancestral, Multistep, Sampler, prior, seeded, simulate
 from logsnr.scales import SCALES
 from logsnr.schedules import Linear, geometric, table_of_betas
 
@@ -179,6 +180,19 @@ def test_ddim_in_the_paper_s_symbols(eta: float, noise_variance: str) -> None:
         assert torch.allclose(step.x - step.mean, added.expand(5, 2), rtol=1e-9, atol=1e-10)
 
 
+def test_ddim_goes_from_one_state_to_the_next_and_remembers_nothing() -> None:
+    """Neither parallel nor multistep: a step is a function of x_t, and gives the same wherever the walk came from."""
+    grid, x = DDPM.grid(8), NOISE
+    noise = seeded(0, torch.arange(5), NOISE)
+    for kind, alike in ((DDIM(), True), (Multistep(2), False)):
+        steps = list(simulate(kind, Oracle(TWO), NOISE, grid, noise=noise))
+        x = steps[3].x
+        alone = kind.step(Oracle(TWO), x, grid[4], grid[5], noise=lambda name: NOISE, memory=None)
+        assert torch.equal(alone.x, steps[4].x) == alike
+    moved = DDIM().step(Oracle(TWO), x + 0.1, grid[4], grid[5], noise=lambda name: NOISE)
+    assert (moved.x != steps[4].x).all(), "so x_t has to be there first"
+
+
 @pytest.mark.parametrize(("now", "then"), [(1.0, 0.9), (0.5, 0.49), (0.02, 0.0)])
 def test_the_sampler_of_vdm_in_the_paper_s_symbols(now: float, then: float) -> None:
     """V12: the ancestral step with the small variance, down to the lowest level, where noise is still added."""
@@ -249,6 +263,17 @@ def test_prior_is_noise_of_the_path_s_size() -> None:
     noise = seeded(0, torch.arange(2000), torch.zeros(2000, 3, dtype=torch.float64))
     assert torch.equal(prior(DDPM, noise), noise(0, "prior"))
     assert float(prior(Path(geometric(0.01, 50), SCALES["ve"]), noise).std()) == pytest.approx(50, rel=0.03)
+
+
+def test_what_is_left_of_data_is_isotropic_normal_and_not_uniform() -> None:
+    """q(x_T) of a mixture far from normal; the prior is chosen, no model is asked for it."""
+    count = 20_000
+    noise = torch.randn(count, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    x = DDPM.highest.perturb(TWO.sample(count), noise)
+    for column in x.T.numpy():
+        assert kstest(column, "norm").pvalue > 1e-3
+        assert kstest(column, "uniform", args=(-math.sqrt(3), 2 * math.sqrt(3))).pvalue < 1e-9
+    assert torch.allclose(x.T.cov(), torch.eye(2).double(), atol=5 * math.sqrt(2 / count))
 
 
 def test_noise_of_a_step_is_keyed_by_example_step_and_draw() -> None:
