@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from logsnr.gallery.catalogue import exhibits
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # every equation that the library is about, by its own identifiers
@@ -24,10 +26,26 @@ FAMILIES = {
     "V": range(1, 15),
 }
 TO_COME = {"S10", "V14"}
+DEMONSTRATIONS = {f"G{number}" for number in range(1, 26)}
 
 
 def blocks(document: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def table(document: str, columns: int) -> list[list[str]]:
+    """Cells of every row of the tables with so many columns, heads left out."""
+    rows = [line.strip("| ").split(" | ") for line in (ROOT / "docs" / document).read_text().splitlines()]
+    heads = {i - 1 for i, row in enumerate(rows) if set(row[0]) == {"-", "|"}}
+    return [row for i, row in enumerate(rows) if len(row) == columns and i not in heads]
+
+
+def tests_named(cell: str) -> list[tuple[str, str]]:
+    """Files and functions of `tests/…::test_name`; each is there."""
+    named = re.findall(r"`([\w./]+)::(\w+)`", cell)
+    for file, function in named:
+        assert f"def {function}(" in (ROOT / file).read_text(), f"{file}::{function}"
+    return named
 
 
 def run(script: str, cwd: Path) -> str:
@@ -44,6 +62,9 @@ def test_the_readme_works_line_by_line(tmp_path: Path) -> None:
         "--steps 1000": "--steps 20",
         "--n 64": "--n 6",
         "bench training": "bench loading --turns 1",
+        "gallery G1 ": "gallery G1 --quick ",
+        "gallery --analytic": "gallery --list",
+        "gallery --all": "gallery --list",
     }
     for long, short in shorter.items():
         assert long in commands
@@ -51,7 +72,7 @@ def test_the_readme_works_line_by_line(tmp_path: Path) -> None:
     lines = [shlex.split(line, comments=True)[1:] for line in commands.splitlines() if line.startswith("logsnr ")]
     assert {words[0] for words in lines} == {
         "train", "sample", "edit", "audit", "fit-schedule", "plan-steps", "evaluate", "explain", "inspect", "doctor",
-        "bench",
+        "bench", "gallery",
     }  # fmt: skip
     script = f"from logsnr.cli import main\nfor words in {lines!r}:\n    assert main(words) == 0, words"
     run(script, tmp_path)
@@ -66,7 +87,9 @@ def test_the_readme_works_line_by_line(tmp_path: Path) -> None:
 
 
 def test_extending_is_true(tmp_path: Path) -> None:
-    """The newcomer's sampler, schedule, target, weight, network, metric and features, used through the verbs."""
+    """The newcomer's sampler, schedule, target, weight, network, metric, features, demonstration, through the verbs."""
+    *others, demonstration = blocks(ROOT / "docs" / "extending.md", "python")
+    (tmp_path / "g26_ve_keeps_the_mean.py").write_text(demonstration)
     use = """
 import torch
 from logsnr import Oracle, DDIM, Path, prior, seeded, simulate, vp
@@ -83,18 +106,22 @@ words = ['train', 'ddpm', '--data', 'toy:ring', '--out', 'run', '--steps', '3', 
 assert main(words) == 0
 assert main(['sample', 'run', '--n', '4', '--quiet']) == 0
 assert main(['evaluate', 'run', '--n', '12', '--metrics', 'median_gap', '--features', 'squares', '--quiet']) == 0
+from logsnr import gallery
+from logsnr.gallery import catalogue
+gallery.__path__.append('.')
+catalogue.NAMES['G26'] = 'g26_ve_keeps_the_mean'
+assert main(['gallery', 'G26', '--quick', '--out', 'gallery', '--quiet']) == 0
 """
-    run("\n".join([*blocks(ROOT / "docs" / "extending.md", "python"), use]), tmp_path)
+    run("\n".join([*others, use]), tmp_path)
 
 
 def test_equations_resolve() -> None:
-    rows = [
-        line.split(" | ") for line in (ROOT / "docs" / "equations.md").read_text().splitlines() if line.startswith("| ")
-    ]
-    assert len(rows) > 20
-    for row in rows[1:]:
-        functions, test = re.findall(r"`([\w.]+)`", row[3]), re.findall(r"`([\w./]+)::(\w+)`", row[4])
+    rows = table("equations.md", 5)
+    assert len(rows) > 80
+    for row in rows:
+        functions = re.findall(r"`([\w.]+)`", row[3])
         assert functions, row
+        assert tests_named(row[4]), row
         for name in functions:
             module, _, attribute = name.rpartition(".")
             while True:
@@ -106,18 +133,34 @@ def test_equations_resolve() -> None:
                     attribute = f"{left}.{attribute}"
             for part in attribute.split("."):
                 found = getattr(found, part)
-        for file, function in test:
-            assert f"def {function}(" in (ROOT / file).read_text(), row
-        assert test, row
 
 
 def test_every_equation_has_a_row_or_is_still_to_come() -> None:
     text = (ROOT / "docs" / "equations.md").read_text()
-    rows = {name for line in text.splitlines() for name in re.findall(r"^\| ([A-Z]\d+)[ab]? \|", line)}
+    rows = {re.sub(r"(\d)[ab]$", r"\1", row[0]) for row in table("equations.md", 5)}
     wanted = {f"{letter}{number}" for letter, numbers in FAMILIES.items() for number in numbers}
     assert wanted - rows == TO_COME
     (still,) = re.findall(r"^Still to come: (.*)$", text, re.MULTILINE)
     assert set(re.findall(r"[A-Z]\d+", still)) >= TO_COME
+
+
+def test_the_gallery_shows_the_equations_that_the_table_says() -> None:
+    """Of every demonstration that is there: docs/equations.md and its own record name the same equations."""
+    shown = {row[0]: set(row[1].split(", ")) for row in table("equations.md", 2)}
+    assert set().union(*shown.values()) == DEMONSTRATIONS
+    for each in exhibits():
+        told = {identifier for identifier, names in shown.items() if each.name in names}
+        assert told == set(each.equations), f"{each.name} in docs/equations.md"
+
+
+def test_every_erratum_is_shown() -> None:
+    """By a demonstration, or by a test that is there."""
+    rows = table("errata.md", 4)
+    assert len(rows) > 40
+    for row in rows:
+        demonstrations = set(re.findall(r"\bG\d+", row[3]))
+        assert tests_named(row[3]) or demonstrations, row
+        assert demonstrations <= DEMONSTRATIONS, row
 
 
 def test_one_model_six_papers_runs(tmp_path: Path) -> None:
