@@ -67,9 +67,9 @@ _HOME = {
     "train_recipe": "run.training",
 }
 _ROOMS = (
-    "betas", "config", "data", "decoders", "denoiser", "draws", "dynamics", "families", "guidance", "kernels", "level",
-    "likelihood", "loss", "metrics", "nets", "objectives", "oracles", "path", "pictures", "prediction", "report", "run",
-    "samplers", "scales", "schedules", "train",
+    "betas", "config", "data", "decoders", "denoiser", "draws", "dynamics", "families", "guidance", "implicit",
+    "kernels", "level", "likelihood", "loss", "metrics", "nets", "objectives", "oracles", "path", "pictures",
+    "prediction", "report", "run", "samplers", "scales", "schedules", "train",
 )  # fmt: skip
 
 __all__ = ["__version__", *_HOME]
