@@ -6,13 +6,15 @@ orange, sky and grey on both papers. Truth is drawn in the ink of the text: `ink
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from cycler import cycler
+from matplotlib.axes import Axes
 
 FILE = Path(__file__).with_name("logsnr.mplstyle")
 COLOURS = {
@@ -37,3 +39,21 @@ def on(paper: str) -> Iterator[None]:
 def ink() -> str:
     """The colour of the text, in which the truth is drawn."""
     return str(matplotlib.rcParams["text.color"])
+
+
+def mosaic(
+    axes: Axes, images: np.ndarray, rows: Sequence[str] = (), columns: Sequence[str] = (), low: float = -1.0
+) -> None:
+    """Grey images (R, C, H, W), black at `low` and white at 1, as one sheet with the paper between them.
+
+    rows, columns: what is written beside each row and above each column.
+    """
+    down, across, height, width = images.shape
+    framed = np.pad(images.astype(float), ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    sheet = framed.transpose(0, 2, 1, 3).reshape(down * (height + 1), across * (width + 1))[:-1, :-1]
+    axes.imshow(sheet, cmap="gray", vmin=low, vmax=1, interpolation="nearest")
+    axes.set_xticks([i * (width + 1) + (width - 1) / 2 for i in range(len(columns))], columns)
+    axes.set_yticks([i * (height + 1) + (height - 1) / 2 for i in range(len(rows))], rows)
+    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
