@@ -12,7 +12,7 @@ from logsnr import Linear, Path, vp
 from logsnr.data.toys import gaussian
 from logsnr.draws import Draws
 from logsnr.likelihood import Bound
-from logsnr.likelihood.plan import best, term_means
+from logsnr.likelihood.plan import best_plan, term_means
 from logsnr.oracles import Oracle
 from logsnr.terms import last_step
 
@@ -34,7 +34,7 @@ def test_the_plan_is_the_best_of_all_subsets(steps: int) -> None:
         return sum(float(cost[a, b]) for a, b in pairwise(index))
 
     brute = min(combinations(range(1, 7), steps - 1), key=total)
-    plan = best(cost, steps)
+    plan = best_plan(cost, steps)
     assert plan.index == [0, *brute, 7]
     assert plan.nats == pytest.approx(total(brute))
 
@@ -44,17 +44,17 @@ def test_what_is_predicted_is_measured_and_no_other_grid_of_the_candidates_is_be
     x0 = ORACLE.law.sample(count, 1)
     parts = last_step(levels, "small", None)
     cost = term_means(ORACLE, levels, *parts, x0, Draws(0, 0, torch.arange(count), count))
-    plan = best(cost, steps)
+    plan = best_plan(cost, steps)
     grid = levels[torch.tensor(plan.index)]
     fresh = ORACLE.law.sample(count, 2)
     curve = Bound(grid, 1.0, *parts).curve(ORACLE, fresh, Draws(5, 0, torch.arange(count), count)).sum(1)
     assert abs(float(curve.mean()) - plan.nats) < 3 * math.sqrt(2) * float(curve.std()) / math.sqrt(count)
     every_fifth = [0, 5, 10, 15, 20, 24]
     assert sum(float(cost[a, b]) for a, b in pairwise(every_fifth)) > plan.nats
-    sums = [best(cost, k).nats for k in range(2, 24)]
+    sums = [best_plan(cost, k).nats for k in range(2, 24)]
     assert all(more <= less + 0.02 for less, more in pairwise(sums))
 
 
 def test_more_steps_than_candidates_are_refused() -> None:
     with pytest.raises(ValueError, match="8 steps between 8 candidate levels; allowed: 1 to 7"):
-        best(random_costs(8), 8)
+        best_plan(random_costs(8), 8)

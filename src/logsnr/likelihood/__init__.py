@@ -14,6 +14,7 @@ from logsnr.likelihood.flow import Flow as Flow
 from logsnr.likelihood.flow import FlowLikelihood as FlowLikelihood
 from logsnr.likelihood.flow import ode as ode
 from logsnr.likelihood.importance import tightened as tightened
+from logsnr.likelihood.plan import best_plan as best_plan
 from logsnr.likelihood.trajectories import Trajectories as Trajectories
 from logsnr.likelihood.trajectories import chain_trajectories, vdm_trajectories
 

@@ -49,7 +49,7 @@ def term_means(model: Model, candidates: Level, rule: Floored, decoder: Decoder,
     return cost
 
 
-def best(cost: Tensor, steps: int) -> Plan:
+def best_plan(cost: Tensor, steps: int) -> Plan:
     """The chain of `steps` steps from the first candidate to the last with the least sum. ValueError for too many."""
     count = len(cost)
     if not 1 <= steps < count:

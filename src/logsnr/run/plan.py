@@ -16,7 +16,7 @@ from logsnr.kernels import Floored
 from logsnr.level import Level
 from logsnr.likelihood import Bound
 from logsnr.likelihood.audit import Units, figure
-from logsnr.likelihood.plan import Plan, best, term_means
+from logsnr.likelihood.plan import Plan, best_plan, term_means
 from logsnr.records import read_yaml
 from logsnr.run.trained import Trained
 from logsnr.terms import last_step
@@ -84,5 +84,5 @@ def read(path: Path) -> dict[str, Any]:
 
 def planned(cost: torch.Tensor, levels: Level, steps: int) -> tuple[Plan, Level]:
     """The plan of so many steps and its levels."""
-    plan = best(cost, steps)
+    plan = best_plan(cost, steps)
     return plan, levels[torch.tensor(plan.index)]
