@@ -40,7 +40,7 @@ def test_a_sample_costs_at_most_fifty_evaluations(run: Path, logsnr: Verb) -> No
     status, _, _ = logsnr("sample", run, "--n", "2", "--json")
     assert status == 0
     manifest = json.loads((run / "samples" / "manifest.json").read_text())
-    assert manifest["evaluations_per_example"] == 20
+    assert manifest["evaluations_per_example"] == 50
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

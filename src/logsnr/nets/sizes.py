@@ -77,7 +77,7 @@ _DIT: dict[str, Any] = {
 }
 
 SIZES: dict[str, dict[str, Any]] = {
-    "digits": _UNET | {"channels": 24, "multipliers": [1, 2], "blocks": 1, "attention": []},
+    "digits": _UNET | {"channels": 32, "multipliers": [1, 2], "blocks": 1, "attention": []},
     "tiny": _UNET | {"channels": 16, "multipliers": [1, 2], "blocks": 1, "attention": []},
     "small": _UNET | {"channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "attention": [4]},
     "base": _UNET | {"channels": 96, "multipliers": [1, 2, 2, 2], "attention": [2, 4], "head_width": 64},
