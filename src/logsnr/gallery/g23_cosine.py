@@ -1,4 +1,4 @@
-"""Cosine keeps information: every fifth of its steps is needed, the linear schedule's first fifth is not.
+"""Cosine keeps information: its first reverse steps are needed, the linear schedule's are not.
 
 DDPM's linear β has destroyed the data long before T: a third of its steps has ᾱ below 0.01. The cosine schedule spends
 its steps where there is something left. So the first 20 % of the reverse steps may be left out under the linear
