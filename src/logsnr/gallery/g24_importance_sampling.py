@@ -96,21 +96,23 @@ def laws(
 ) -> dict[str, Gradients]:
     """Gradients with t drawn alike, by the second moments of the losses, and of L_simple."""
     path, weight = model.path, objectives.WEIGHTS["simple"]
-    times = {"uniform": logsnr.Uniform(path.schedule), "importance": objectives.LossSecondMoment(path.schedule)}
+    memory = setting.of(10, 3)
+    seeking = objectives.LossSecondMoment(path.schedule, history_per_term=memory)
+    times = {"uniform": logsnr.Uniform(path.schedule), "importance": seeking}
     made = {}
     for name, law in times.items():
         made[name] = logsnr.VLB.of(objectives.Setting(path, weight, law, "large", lattice))
     steps, rng = path.schedule.steps, torch.Generator().manual_seed(setting.seed)
-    with torch.no_grad():  # ten losses of every t
-        for k, index in product(range(1, 11), torch.arange(steps).split(100)):
+    with torch.no_grad():  # a whole history of every t
+        for k, index in product(range(1, memory + 1), torch.arange(steps).split(100)):
             rows = torch.randint(len(x0), index.shape, generator=rng)
             loss = made["uniform"](model, x0[rows], logsnr.Draws(setting.seed, k, index, steps))
-            times["importance"].observe(loss.times, loss.taught)
+            seeking.observe(loss.times, loss.taught)
     simple = logsnr.Matching(path, weight, times["uniform"])
     found = {
         name: gradients(each, model, x0, setting.draws(len(x0))) for name, each in {**made, "simple": simple}.items()
     }
-    chances = times["importance"].chances()
+    chances = seeking.chances()
     place = (found["uniform"].times * steps).round().long() - 1
     return {**found, "uniform": replace(found["uniform"], weights=(1 / (steps * chances[place])).float())}
 

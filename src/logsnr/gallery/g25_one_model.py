@@ -97,7 +97,7 @@ def measured(run: logsnr.run.Trained, setting: Setting) -> dict[str, Tensor]:
     ways = {
         f"bound, T = {run.model.path.schedule.steps}": (likelihood.BOUNDS["chain"](*given), setting.of(48, 2)),
         "bound, T = ∞": (likelihood.vlb_inf(*given), setting.of(48, 2)),
-        "probability flow": (likelihood.ode(*given, probes=1), 1),
+        "probability flow": (likelihood.ode(*given, tolerance=setting.of(None, 1.0)), 1),
     }
     test, found = logsnr.data.load("digits", split="test"), {}
     for name, (estimator, repeats) in ways.items():
