@@ -69,7 +69,7 @@ _HOME = {
 _ROOMS = (
     "betas", "config", "data", "decoders", "denoiser", "draws", "dynamics", "families", "guidance", "implicit",
     "kernels", "level", "likelihood", "loss", "metrics", "nets", "objectives", "oracles", "path", "pictures",
-    "prediction", "report", "run", "samplers", "scales", "schedules", "train",
+    "prediction", "process", "report", "run", "samplers", "scales", "schedules", "train",
 )  # fmt: skip
 
 __all__ = ["__version__", *_HOME]
