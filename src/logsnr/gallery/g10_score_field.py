@@ -166,7 +166,7 @@ def _arrows(axes: Axes, found: Found, index: int) -> None:
     level, half = LEVELS[index], 2 + 1.4 * SIGMAS[index]
     fine, coarse = (torch.linspace(-half, half, n, dtype=torch.float64) for n in (81, 13))
     density = LAW.log_prob(torch.cartesian_prod(fine, fine), level.alpha, level.sigma).exp()
-    axes.contourf(fine, fine, density.reshape(81, 81).T, levels=6, cmap="Greys", alpha=0.35)
+    axes.contour(fine, fine, density.reshape(81, 81).T, levels=5, colors="C6", linewidths=0.7)
     x = torch.cartesian_prod(coarse, coarse)
     x = x[LAW.log_prob(x, level.alpha, level.sigma).exp() > 0.01 * density.max()]
     for score, colour, width in ((truth(x, level), style.ink(), 0.011), (field(found.matching, x, level), "C0", 0.005)):
