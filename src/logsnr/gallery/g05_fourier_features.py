@@ -28,7 +28,7 @@ PATH = logsnr.Path(logsnr.Linear(-13.3, 5.0), logsnr.vp)
 EVEN = LATTICE.values(2 * torch.arange(128)).unsqueeze(1)
 LAW = logsnr.finite(EVEN.double())
 WITH, WITHOUT = "n = 7, 8", "without"
-BATCH, AVERAGED = 1024, 20
+BATCH, AVERAGED = 1024, 60
 NEAR = 2 * math.log(0.6 * LATTICE.width)  # γ at which σ/α is 0.6 bins
 
 
@@ -158,7 +158,7 @@ def draw(found: Found, figure: Figure) -> None:
     left.set(
         xlabel="z/α, bins from an even value", ylabel="x̂ − z/α in bins", title="which even value? (σ/α = 0.6 bins)"
     )
-    left.set_ylim(-1.3, 2.2)
+    left.set_ylim(-0.7, 0.8)
     left.legend(loc="upper center", ncols=3)
     for name in (WITH, WITHOUT):
         curve = found.training[name]
@@ -166,7 +166,7 @@ def draw(found: Found, figure: Figure) -> None:
         text = f"{name}: {_mean(found.bits[name]):.2f} bits"
         middle.annotate(
             text,
-            (0.97, _mean(found.bits[name]) + 0.12),
+            (0.97, _mean(found.bits[name]) + 0.3),
             xycoords=("axes fraction", "data"),
             ha="right",
             color=colours[name],
