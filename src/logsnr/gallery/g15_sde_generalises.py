@@ -75,13 +75,25 @@ def flow(path: logsnr.Path, law: logsnr.Mixture, u: Tensor, steps: int) -> tuple
     return t, torch.stack([u, *states, law.x0_mean(x, level.alpha[-1], level.sigma[-1])])
 
 
+def share(path: logsnr.Path, gamma: float, u: Tensor) -> Tensor:
+    """The share of p_t that lies below x = u √(α² + σ²), at the level γ: a flow carries it along unchanged."""
+    level = path.at_gamma(torch.tensor(gamma, dtype=torch.float64))
+    x = torch.hypot(level.alpha, level.sigma) * u
+    std = (level.alpha**2 * LAW.variances + level.sigma**2).sqrt().T
+    return torch.special.ndtr((x - level.alpha * LAW.means.T) / std) @ LAW.weights
+
+
 @dataclass(frozen=True)
 class Found:
-    """distances: of each chain to its SDE by T. flows: times and states, in unit power, the last one x_0."""
+    """distances: of each chain to its SDE by T. flows: times and states, in unit power, the last one x_0.
+
+    carried: by flow, the largest difference between the shares of the law below a latent and below where it is led.
+    """
 
     distances: dict[str, list[float]]
     flows: dict[str, tuple[Tensor, Tensor]]
     slip: Tensor
+    carried: dict[str, float]
 
     def order(self, name: str) -> float:
         """Of the distance in 1/T, over two decades."""
@@ -111,7 +123,11 @@ def measure(setting: Setting) -> Found:
     u = torch.cat([torch.linspace(-2.1, 2.1, 7, dtype=torch.float64).unsqueeze(1), drawn])
     paths = {"DDPM": ddpm(10_000), "NCSN": ncsn(1000), "VP": VP, "VE": VE, "sub-VP": SUB_VP}
     flows = {name: flow(path, LAW, u, steps) for name, path in paths.items()}
-    return Found(distances, flows, flow(ncsn(1000), LAW, u * math.exp(-TOP / 2), steps)[1][-1])
+    carried = {
+        name: float((share(path, TOP, flows[name][1][0]) - share(path, BOTTOM, flows[name][1][-2])).abs().max())
+        for name, path in paths.items()
+    }
+    return Found(distances, flows, flow(ncsn(1000), LAW, u * math.exp(-TOP / 2), steps)[1][-1], carried)
 
 
 def checks(found: Found) -> tuple[Check, ...]:
@@ -119,6 +135,11 @@ def checks(found: Found) -> tuple[Check, ...]:
     far = found.distances["same β"]
     return (
         below("x_0 of one latent by five probability flows, largest difference", found.spread, 1e-6),
+        below(
+            "share of the law below a latent less that below where it is led, largest",
+            max(found.carried.values()),
+            1e-6,
+        ),
         between("DDPM to the VP law from T = 100 to 10,000, order in 1/T", found.order("DDPM"), 0.9, 1.1),
         between("NCSN to the VE law from T = 100 to 10,000, order in 1/T", found.order("NCSN"), 0.9, 1.1),
         below("DDPM to the VP law at T = 10,000, W2 in units of x_t", found.distances["DDPM"][-1], 1e-3),
