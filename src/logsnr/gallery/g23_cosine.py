@@ -7,7 +7,7 @@ schedule, with little loss, and not under the cosine one.
 The paper shows it on the FID of networks. Here the denoiser is exact, for a mixture of ten normals with the means and
 variances of the ten digits; the walk starts from N(0, I) at the level where the steps left out would have ended, and
 what is measured is the Fréchet distance of the samples to the mixture. DDIM carries all of the wrong start to its end.
-DDPM's chain, whose denoiser is exact here, forgets much of it in its fresh noise: there the loss is seen at 40 %.
+DDPM's chain, whose denoiser is exact here, forgets much of it in its fresh noise: there the loss is seen at 50 %.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from logsnr.gallery import Check, Exhibit, Setting, above, below, style
 
 BETAS = {"linear": betas.linear(1000), "cosine": betas.cosine(1000)}
 PATHS = {name: logsnr.Path(logsnr.table_of_betas(beta), logsnr.vp) for name, beta in BETAS.items()}
-LITTLE, SKIPPED, MORE = 1e-2, 0.2, 0.4  # an ᾱ that is nearly nothing; shares of reverse steps that are left out
+LITTLE, SKIPPED, MORE = 1e-2, 0.2, 0.5  # an ᾱ that is nearly nothing; shares of reverse steps that are left out
 FOLDS = 4  # for standard errors
 
 
@@ -40,9 +40,11 @@ class Walk:
 
 def without_first(path: logsnr.Path, share: float, walk: Walk) -> Tensor:
     """Samples by the last 1 − share of the reverse steps, from N(0, I) as if nothing were known where they start."""
-    levels = path.grid(walk.steps)[round(share * walk.steps) :]
-    start = walk.noise(0, "prior")
-    *_, last = logsnr.simulate(walk.sampler, walk.model, start, levels, noise=walk.noise)
+    first = round(share * walk.steps)
+    start, levels = walk.noise(0, "prior"), path.grid(walk.steps)[first:]
+    *_, last = logsnr.simulate(
+        walk.sampler, walk.model, start, levels, noise=lambda step, draw: walk.noise(first + step, draw)
+    )
     return last.x
 
 
@@ -84,7 +86,7 @@ def measure(setting: Setting) -> Found:
     """ᾱ of the two schedules; samples of both with ever fewer steps."""
     digit, law = digits()
     steps, count = setting.of(80, 40), setting.of(1_500, 600)
-    shares = setting.of((0.0, 0.1, SKIPPED, 0.3, MORE, 0.5), (0.0, SKIPPED, MORE))
+    shares = setting.of((0.0, 0.1, SKIPPED, 0.3, 0.4, MORE), (0.0, SKIPPED, MORE))
     noise = logsnr.seeded(setting.seed, torch.arange(count), torch.empty(count, *law.shape, dtype=torch.float64))
     real = law.sample(20_000, setting.seed + 1)
 
@@ -121,7 +123,7 @@ def checks(found: Found) -> tuple[Check, ...]:
         above(f"{lost}, cosine − linear", loss["cosine"] - loss["linear"], 0.08, float(more.std()) / FOLDS**0.5),
         below(f"{lost}, linear", loss["linear"], 0.02, errors["linear"]),
         above(f"{lost}, cosine", loss["cosine"], 0.1, errors["cosine"]),
-        above(f"the same without {MORE:.0%}, DDPM's chain, cosine − linear", chain["cosine"] - chain["linear"], 0.08),
+        above(f"the same without {MORE:.0%}, DDPM's chain, cosine − linear", chain["cosine"] - chain["linear"], 0.1),
         above(f"share of steps with ᾱ < {LITTLE}, linear", share["linear"], 0.30),
         below(f"share of steps with ᾱ < {LITTLE}, cosine", share["cosine"], 0.08),
         above("KL(q(x_t | x_0) ‖ N(0, I)) at t = 0.8 T, cosine over linear", known, 10),
