@@ -6,7 +6,8 @@ input: for 256 levels n = 7 and 8, whose periods are two bins and one.
 
 Data of 8 bits that takes even values alone has 7 bits. With the features a small perceptron finds that out; without
 them it needs more than the 8 bits of knowing nothing. "n = 7 and 8" is no constant of nature, as it is often copied: n
-follows from the number of levels, and the digits, with 17, want n = 3 and 4.
+follows from the number of levels, 3 and 4 for the 17 of the digits. What they bring there, in a short training, is said
+and not judged.
 """
 
 from __future__ import annotations
