@@ -40,7 +40,7 @@ def table(document: str, columns: int) -> list[list[str]]:
     return [row for i, row in enumerate(rows) if len(row) == columns and i not in heads]
 
 
-def tests_named(cell: str) -> list[tuple[str, str]]:
+def named_tests(cell: str) -> list[tuple[str, str]]:
     """Files and functions of `tests/…::test_name`; each is there."""
     named = re.findall(r"`([\w./]+)::(\w+)`", cell)
     for file, function in named:
@@ -124,7 +124,7 @@ def test_equations_resolve() -> None:
     for row in rows:
         functions = re.findall(r"`([\w.]+)`", row[3])
         assert functions, row
-        assert tests_named(row[4]), row
+        assert named_tests(row[4]), row
         for name in functions:
             module, _, attribute = name.rpartition(".")
             while True:
@@ -162,7 +162,7 @@ def test_every_erratum_is_shown() -> None:
     assert len(rows) > 40
     for row in rows:
         demonstrations = set(re.findall(r"\bG\d+", row[3]))
-        assert tests_named(row[3]) or demonstrations, row
+        assert named_tests(row[3]) or demonstrations, row
         assert demonstrations <= DEMONSTRATIONS, row
 
 

@@ -44,17 +44,18 @@ class Check:
 
 def below(what: str, figure: float, bar: float, standard_error: float | None = None) -> Check:
     """figure <= bar."""
-    return Check(what, float(figure), high=float(bar), standard_error=standard_error)
+    return between(what, figure, -math.inf, bar, standard_error)
 
 
 def above(what: str, figure: float, bar: float, standard_error: float | None = None) -> Check:
     """figure >= bar."""
-    return Check(what, float(figure), low=float(bar), standard_error=standard_error)
+    return between(what, figure, bar, math.inf, standard_error)
 
 
 def between(what: str, figure: float, low: float, high: float, standard_error: float | None = None) -> Check:
     """low <= figure <= high."""
-    return Check(what, float(figure), float(low), float(high), standard_error)
+    error = None if standard_error is None else float(standard_error)
+    return Check(what, float(figure), float(low), float(high), error)
 
 
 def near(what: str, figure: float, truth: float, standard_error: float, errors: float = 4.0) -> Check:

@@ -117,7 +117,14 @@ def checks(found: Found) -> tuple[Check, ...]:
     optimal = [
         below(f"optimal Σ for {what}, largest relative distance", off, 1e-12) for what, off in found.optimal.items()
     ]
-    return (*falls, *optimal, above(f"KL at β = {STEPS[0]}, nats: not a normal", found.mean[0], 0.1))
+    own, other = ((found.positions - place).abs().argmin() for place in (0.0, 1.0))
+    return (
+        *falls,
+        *optimal,
+        above("a point's Σ for N(0, I), the step's KL in nats", float(found.costs[1.0][own]), 0.05),
+        above("N(0, I)'s Σ for a point, the step's KL in nats", float(found.costs[0.0][other]), 0.05),
+        above(f"KL at β = {STEPS[0]}, nats: not a normal", found.mean[0], 0.1),
+    )
 
 
 def draw(found: Found, figure: Figure) -> None:

@@ -1,4 +1,4 @@
-"""In ten steps a learned γ lowers the bound; in continuous time it only calms it.
+"""In ten steps a learned γ lowers the loss; in continuous time it only calms it.
 
 VDM trains γ with the rest. In T steps the loss is L_T = ½ Σ (e^{γ_t − γ_s} − 1) E|ε − ε̂(z_t)|², an upper Riemann sum,
 so the gradient of the bound moves the steps to where they save most. At T = ∞ the bound is an integral that does not
@@ -36,7 +36,7 @@ def learn(steps: int | None, setting: Setting) -> logsnr.Path:
     optimizer = torch.optim.Adam(schedule.parameters(), lr=0.05, betas=(0.9, 0.99))
     for step in range(updates):
         optimizer.param_groups[0]["lr"] = 0.05 * min(1.0, 2 * (1 - step / updates))
-        x0 = LAW.sample(batch, seed=setting.seed + step)
+        x0 = LAW.sample(batch, seed=10**6 * setting.seed + step)
         loss = bound.estimate(logsnr.Oracle(LAW), x0, setting.draws(batch, step)).total
         optimizer.zero_grad()
         loss.mean().backward()
@@ -49,7 +49,7 @@ def drawn(path: logsnr.Path, steps: int | None, setting: Setting) -> Tensor:
     """Draws of the diffusion loss, (n,) nats; another seed's than the training's."""
     count = setting.of(200_000, 40_000)
     bound = likelihood.BOUNDS["vdm"](path, "small", None, steps=steps)
-    x0 = LAW.sample(count, seed=setting.seed + 10**6)
+    x0 = LAW.sample(count, seed=10**6 * (setting.seed + 1) - 1)
     return bound.estimate(logsnr.Oracle(LAW), x0, setting.draws(count, step=10**6)).parts["diffusion"]
 
 
@@ -115,17 +115,19 @@ def checks(found: Found) -> tuple[Check, ...]:
     """Ten steps: lower, and nearly least. T = ∞: the same value, a smaller variance."""
     ten = {name: _mean(nats) for name, nats in found.ten.items()}
     one, other = found.infinite[LINE], found.infinite["for T = ∞"]
-    moved = abs(_mean(one) - _mean(other)) / math.hypot(_error(one), _error(other))
+    moved = max(
+        abs(_mean(one) - _mean(each)) / math.hypot(_error(one), _error(each)) for each in found.infinite.values()
+    )
     ratio, best = ten["for ten steps"] / ten[LINE], _error(found.ten["for ten steps"])
     return (
         below("L_10 with γ learned for ten steps, over that of linear γ", ratio, 0.8, best / ten[LINE]),
         below(
             "the same over the least L_10 of all schedules",
             ten["for ten steps"] / found.least,
-            1.1,
+            1.05,
             best / found.least,
         ),
-        below("L_∞ moved by learning γ, in standard errors", moved, 3),
+        below("L_∞ moved by learning γ, for ten steps or for ∞, most, in standard errors", moved, 3),
         below("variance of a draw of L_∞, learned over linear", float(other.var() / one.var()), 0.9),
     )
 

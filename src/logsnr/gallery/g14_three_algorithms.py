@@ -1,10 +1,10 @@
-"""Algorithms 1, 2 and 3: DDPM's chain, annealed Langevin dynamics, Euler–Maruyama.
+"""Algorithms 1 to 3 draw from the data, and a corrector makes few steps better.
 
-The survey's three samplers, line by line as they are printed, return what the library's three samplers return. On
-Gaussian data every step is affine in x and its normals, so the law of what comes out is a closed form; samples have its
-mean and variance, and the law is that of the data up to the error of the steps. For Euler–Maruyama that error is of
-weak order one, measured on the moments themselves. A common slip, the ½ g² ∇log p of the probability flow together with
-the noise of the SDE, has an error that no number of steps removes.
+The survey's three samplers, DDPM's chain, annealed Langevin dynamics and Euler–Maruyama, line by line as they are
+printed, return what the library's return. On Gaussian data every step is affine in x and its normals, so the law of
+what comes out is a closed form; samples have its mean and variance, and the law is that of the data up to the error of
+the steps. For Euler–Maruyama that error is of weak order one, measured on the moments themselves. A common slip, the ½
+g² ∇log p of the probability flow together with the noise of the SDE, has an error that no number of steps removes.
 
 A Langevin step before each step of the predictor beats twice as many steps of the predictor alone (the paper's setting:
 variance exploding, reverse diffusion, r = 0.16, 3072 dimensions), until its own bias, which a finer grid does not

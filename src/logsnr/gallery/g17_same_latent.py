@@ -1,8 +1,8 @@
 """Same x_T, same picture: DDIM's number of steps changes the detail, not the content.
 
 At η = 0 a step draws nothing, so x_T decides the picture; and as the steps are Euler's method for one differential
-equation, ten of them and a thousand follow the same curve. So x_T is a code of the picture, and few steps are a preview
-of many (DDIM, section 5.2).
+equation, ten of them and a thousand follow the same curve (up to the clip of x̂_0). So x_T is a code of the picture,
+and few steps are a preview of many (DDIM, section 5.2).
 
 It is the missing noise that does it, not x_T. At η = 1, DDPM's chain, the same weights start from the same x_T and end
 at another digit for every number of steps: hardly more alike than pictures that have nothing to do with each other.
@@ -62,23 +62,23 @@ def measure(setting: Setting) -> Found:
     """The same latents by chains of many lengths, without noise and with all of it."""
     run = setting.trained("ddpm", "ddpm", minutes=2)
     steps = setting.of((10, 20, 50, 100, 200, 500, 1000), (10, 20, 50))
-    count = setting.of(16, SHOWN)
+    count = setting.of(32, SHOWN)
     noise = logsnr.seeded(setting.seed, torch.arange(count), torch.empty(count, *run.transform.shape))
     made = [[picture(run.clipped, run.model.path, s, eta, noise)[:, 0] for s in steps] for eta in ETAS]
     return Found(steps, torch.stack([torch.stack(row) for row in made]).numpy())
 
 
 def checks(found: Found) -> tuple[Check, ...]:
-    """At η = 0 the worst S from 50 on, at η = 1 the mean of them; both are means over pictures."""
+    """The worst S from 50 on, at η = 0 and at η = 1; each is a mean over pictures."""
     last, like = found.steps[-1], found.likeness()
     long = [i for i, s in enumerate(found.steps[:-1]) if s >= 50] or [len(found.steps) - 2]
-    worst = min(long, key=lambda i: float(like[0, i].mean()))
-    noisy, count = like[1, long].mean(0), like.shape[2]
-    of_worst, of_noisy = (float(each.std() / count**0.5) for each in (like[0, worst], noisy))
+    still = min((like[0, i] for i in long), key=lambda each: float(each.mean()))
+    noisy = max((like[1, i] for i in long), key=lambda each: float(each.mean()))
+    of_still, of_noisy = (float(each.std() / len(each) ** 0.5) for each in (still, noisy))
     first = found.steps[long[0]]
     return (
-        above(f"η = 0: correlation with S = {last}, worst S from {first} on", like[0, worst].mean(), 0.95, of_worst),
-        below(f"η = 1: correlation with S = {last}, mean of S from {first} on", noisy.mean(), 0.6, of_noisy),
+        above(f"η = 0: correlation with S = {last}, worst S from {first} on", still.mean(), 0.95, of_still),
+        below(f"η = 1: correlation with S = {last}, worst S from {first} on", noisy.mean(), 0.6, of_noisy),
     )
 
 

@@ -1,13 +1,13 @@
 """Between two latents lies a digit; between two digits lies a double exposure.
 
-DDIM at η = 0 maps each x_T to one picture and has an inverse, so two real pictures can be encoded, and the pictures
-of the latents between them be looked at. "Between" is along the great circle: x_T lies in a thin shell of radius √D,
-and slerp stays in it (DDIM, section 5.3 and eq. 67). The ends come back exactly; what lies between is again a digit.
+DDIM at η = 0 maps each x_T to one picture and has an inverse, so two real pictures can be encoded, and the pictures of
+the latents between them be looked at. "Between" is along the great circle: x_T lies in a thin shell of radius √D, and
+slerp stays in it (DDIM, section 5.3 and eq. 67). The ends come back exactly; what lies between is again a digit.
 
 A blend of the pixels is beside it: half-way it is two digits at once and less like data than slerp. So is the straight
 line between the two latents, which leaves the shell: half-way its norm is about √½ of a latent's. That is commonly said
-to spoil the picture. It does not here: a shorter latent is a lower temperature, its pictures are more typical than
-real digits are (density above 1), and what is lost is variety. The two comparisons of density are shown as they fall.
+to spoil the picture. It does not here: a shorter latent is a lower temperature, its pictures are more typical than real
+digits are (density above 1), and what is lost is variety. The two comparisons of density are shown as they fall.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ DDPM's step makes room for the noise that it is about to add: of the noise in x_
 the noise out and the room stays empty, step after step, until the samples have collapsed.
 
 "DDIM keeps DDPM's mean and drops the noise" is therefore wrong. DDIM's mean depends on its σ: at σ = 0 it keeps all of
-σ_s, every marginal stays what it was, and nothing has to be drawn. Exact denoisers, so no network is to blame.
+σ_s, given x_0 every marginal stays what it was, and nothing has to be drawn. Exact denoisers, so no network is to
+blame.
 """
 
 from __future__ import annotations

@@ -107,11 +107,11 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Found:
-    """etas, partial: lag-2 partial correlation, exact. sampled: the same of `count` triples, at ETAS.
-
-    rest: (count, 2) by η of ETAS, x_{t−1} and x_{t+1} without what x_t says. factorisations: largest difference of two
-    covariances. bounds, gaps, printed: J_σ, J_σ − L_γ and the same with the printed weight, by model. library: largest
-    relative distance of the derived weight from `objectives.WEIGHTS["ddim"]`.
+    """etas, partial: lag-2 partial correlation, exact. sampled: the same of `count` triples, at ETAS. rest: (count, 2)
+    by η of ETAS, x_{t−1} and x_{t+1} without what x_t says. factorisations: largest difference of two
+    covariances. bounds, gaps, printed: J_σ, J_σ − L_γ and the same with the printed weight, by model. library:
+    largest relative distance of the derived weight from `objectives.WEIGHTS["ddim"]`. marginals: largest
+    difference of a state's variance from α²V + σ², over η.
     """
 
     etas: Tensor
@@ -122,16 +122,19 @@ class Found:
     gaps: dict[str, float]
     printed: dict[str, float]
     library: float
+    marginals: float
 
 
 def measure(setting: Setting) -> Found:
     """The joint law of three states by both factorisations; J_σ and L_γ of four networks on the same noises."""
     etas, levels = torch.linspace(0, 1, 21), [PATH.at(i / STEPS) for i in (MIDDLE - 1, MIDDLE, MIDDLE + 1)]
-    correlations, rest, apart, count = [], {}, 0.0, setting.of(100_000, 10_000)
+    correlations, rest, apart, off, count = [], {}, 0.0, 0.0, setting.of(100_000, 10_000)
+    of_marginals = torch.stack([level.alpha**2 * V + level.sigma**2 for level in levels])
     normals = setting.draws(count).normal("states", torch.empty(count, 4, dtype=torch.float64))
     for eta in etas.tolist():
         up, down = joint(levels, implicit.forward, eta), joint(levels[::-1], implicit.backward, eta)[[0, 3, 2, 1]]
         apart = max(apart, float((up @ up.T - down @ down.T).abs().max()))
+        off = max(off, float(((up @ up.T).diag()[1:] - of_marginals).abs().max()))
         left, correlation = neighbours(up)
         correlations.append(correlation)
         if eta in ETAS:
@@ -147,9 +150,8 @@ def measure(setting: Setting) -> Found:
         for weights in (derived, printed)
     )
     library = objectives.WEIGHTS["ddim"](PATH, GRID[:-1], eta=BOUND_ETA)
-    return Found(
-        etas, correlations, rest, apart, bounds, gaps, wrong, float((torch.stack(derived) / library - 1).abs().max())
-    )
+    distance = float((torch.stack(derived) / library - 1).abs().max())
+    return Found(etas, correlations, rest, apart, bounds, gaps, wrong, distance, off)
 
 
 def _spread(values: dict[str, float]) -> float:
@@ -169,6 +171,7 @@ def checks(found: Found) -> tuple[Check, ...]:
             near(f"of {count:,} drawn triples, η = {eta}", sampled[eta], exact[eta], (1 - exact[eta] ** 2) / count**0.5)
             for eta in ETAS
         ),
+        below("variance of a state from α²V + σ², largest difference over η", found.marginals, 1e-12),
         below("covariance by forward and by backward kernels, largest difference", found.factorisations, 1e-12),
         below(f"J_σ − L_γ, spread over {len(MODELS)} networks, nats", _spread(found.gaps), 1e-10),
         above("J_σ itself, its spread, nats", _spread(found.bounds), 1),

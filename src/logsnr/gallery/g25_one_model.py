@@ -1,8 +1,9 @@
 """One model, every view: one DDPM is sampled as six papers would, and measured in three ways.
 
-A network that estimates noise at every level γ is all that any of the papers needs: x̂0, ε̂ and the score are one answer.
-So one training serves DDPM's chain, DDIM, Langevin correctors, the reverse SDE, the probability flow and VDM's sampler,
-in the units of any of them. Its likelihood is bounded with T steps or in continuous time, or computed by the flow.
+A network that estimates noise at every level γ is all that any of the papers needs: x̂0, ε̂ and the score are one
+answer. So one training serves DDPM's chain, DDIM, Langevin correctors, the reverse SDE, the probability flow and VDM's
+sampler, in the units of any of them. Its likelihood is bounded with T steps or in continuous time, or computed by the
+flow.
 
 What a sampler may not do is to mix them. "DDIM is DDPM without the noise" is a common note: DDPM's mean without its
 noise is neither: all its pictures collapse to one or two, in the last row.
