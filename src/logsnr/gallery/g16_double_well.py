@@ -120,11 +120,12 @@ def measure(setting: Setting) -> Found:
 
 def checks(found: Found) -> tuple[Check, ...]:
     """Back is near the data; x_1 was far from it; without f it is not reached."""
+    back, lost = variation(found.back[-1]), variation(found.without_drift)
     return (
-        below("total variation of the reverse SDE's samples to the data", variation(found.back[-1]), 0.1),
+        below("total variation of the reverse SDE's samples to the data", back, 0.1),
         below("the same of as many exact samples: noise of the figure", found.floor, 0.05),
         above("the same of x_1, before the way back", variation(found.back[0]), 0.3),
-        above("the same with the slip, f left out of the reverse SDE", variation(found.without_drift), 0.1),
+        above("the slip, f left out of the reverse SDE: total variation more than with f", lost - back, 0.02),
         below("kurtosis of q(x_1 | x_0 = 0): a normal, the kernel of an affine drift, has 3", found.kurtosis, 2),
     )
 
