@@ -175,6 +175,16 @@ def test_one_model_six_papers_runs(tmp_path: Path) -> None:
     run("\n".join([script, *blocks(document, "python")]), tmp_path)
 
 
+def test_three_algorithms_draw_from_the_data(tmp_path: Path) -> None:
+    """The blocks of families.md: each sampler finds both modes and the weight of each."""
+    said = run("\n".join(blocks(ROOT / "docs" / "families.md", "python")), tmp_path)
+    found = re.findall(r"mean ([+-][\d.]+) of \+0.60, above 0 ([\d.]+) of 0.80", said)
+    assert len(found) == 3
+    for mean, share in found:
+        assert abs(float(mean) - 0.6) < 0.08, said
+        assert abs(float(share) - 0.8) < 0.04, said
+
+
 def test_conditioning_runs(tmp_path: Path) -> None:
     """Its commands, on a run of a few steps, then its Python block."""
     document = ROOT / "docs" / "conditioning.md"
