@@ -3,7 +3,7 @@
     python benchmarks/tune.py flow                                      the defaults
     python benchmarks/tune.py ddpm flow --seeds 0 1 --train "" "train.lr=1e-3" "network=tiny train.batch_size=64" \
         --sample "" "sample.sampler.eta=0.5" "sample.sampler.name=ddim sample.sampler.eta=0.5" \
-        --record benchmarks/results/digits-tuning.json
+        --record tuning.json
 
 Of the 1300 training digits 1040 are fitted and 260 held back, always the same; the test split is not looked at. Each
 --train candidate is trained for the steps that it would make in so many minutes on two quiet cores: those of the

@@ -22,5 +22,5 @@ def edm() -> dict[str, Any]:
             "weight": {"name": "edm", "sigma_data": sigma_data},
             "times": {"name": "log_normal", "mean": -1.2, "std": 1.2},
         },
-        "sample": {"sampler": {"name": "ddim", "eta": 0.8}, "steps": 50, "spacing": "rho"},
+        "sample": {"sampler": {"name": "ddim", "eta": 0.8}, "steps": 50, "spacing": "auto"},
     }
