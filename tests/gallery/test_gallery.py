@@ -14,7 +14,7 @@ import logsnr
 from logsnr.cli import main
 from logsnr.gallery import Check, Setting, above, below, between, near
 from logsnr.gallery.catalogue import NAMES, exhibit
-from logsnr.gallery.prose import cell, prose
+from logsnr.gallery.prose import cell, mathtext, prose
 from logsnr.gallery.show import HOLDS, show
 
 ROOT = Path(__file__).parents[2]
@@ -118,3 +118,5 @@ def test_formulas_in_sentences() -> None:
         "x<sub>t−1</sub> &lt; √ᾱ<sub>t</sub> x<sub>0</sub> and <code>beta_table</code>, σ²<sub>t|s</sub>"
     )
     assert cell("q(x_t|x_0) of `a_b`") == "q(x<sub>t</sub>&#124;x<sub>0</sub>) of `a_b`"
+    assert mathtext("L_∞ over x_{t−1}") == "L$_{∞}$ over x$_{t−1}$"
+    assert mathtext("x$_t$ of t_min") == "x$_t$ of t_min"

@@ -150,14 +150,14 @@ def draw(found: Found, figure: Figure) -> None:
         middle.stairs(0.5 * error * torch.expm1(width) / width, knots, color=COLOURS[name], linewidth=1.4, label=label)
     middle.set(xlabel="γ", ylabel="nats per unit of γ", title="ten steps are an upper sum")
     middle.legend(loc="upper right")
-    bars = [("L_10", name, nats) for name, nats in found.ten.items()]
-    bars += [("L_∞", name, found.infinite[name]) for name in (LINE, "for T = ∞")]
+    bars = [("L$_{10}$", name, nats) for name, nats in found.ten.items()]
+    bars += [("L$_∞$", name, found.infinite[name]) for name in (LINE, "for T = ∞")]
     for i, (_, name, nats) in enumerate(bars):
         right.barh(i, _mean(nats), color=COLOURS[name], alpha=0.75, xerr=3 * _error(nats), ecolor=style.ink())
         place = (_mean(nats) + 3 * _error(nats), i)
         right.annotate(f"{_mean(nats):.2f}", place, (5, 0), textcoords="offset points", va="center")
     words = [f"{what}, {'linear γ' if name == LINE else 'γ learned'}" for what, name, _ in bars]
-    under = [f"variance {float(nats.var()):.0f}" if what == "L_∞" else name for what, name, nats in bars]
+    under = [f"variance {float(nats.var()):.0f}" if what == "L$_∞$" else name for what, name, nats in bars]
     under[0] = "ten equal steps"
     right.set_yticks(range(len(bars)), [f"{first}\n{second}" for first, second in zip(words, under, strict=True)])
     right.plot([found.least] * 2, [-0.6, 2.5], ":", color=style.ink(), linewidth=1.2, label="least of ten steps")

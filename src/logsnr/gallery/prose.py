@@ -1,4 +1,4 @@
-"""Sentences with formulas in plain text, x_{t−1} and σ²_{t|s}, as HTML: subscripts set low, `names` as code."""
+"""Sentences with formulas in plain text, x_{t−1} and σ²_{t|s}: subscripts set low, in HTML and in pictures."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def prose(text: str, code: str = "<code>{}</code>") -> str:
 def cell(text: str) -> str:
     """`prose` within a cell of a Markdown table."""
     return prose(text, "`{}`").replace("|", "&#124;")
+
+
+def mathtext(text: str) -> str:
+    """The same in a picture; a text that has mathematics of its own, between $, is left as it is."""
+    return text if "$" in text else _SUBSCRIPT.sub(lambda found: f"$_{{{found[1] or found[2]}}}$", text)

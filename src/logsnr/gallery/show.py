@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from logsnr import __version__
 from logsnr.files import whole
 from logsnr.gallery import style
 from logsnr.gallery.exhibit import Exhibit, Setting
+from logsnr.gallery.prose import mathtext
 from logsnr.records import json_text
 
 HOLDS, NOT_CONFIRMED = "holds", "not confirmed"
@@ -56,6 +58,8 @@ def picture(exhibit: Exhibit[Any], found: Any, paper: str, file: Path) -> None:
         figure = Figure()
         FigureCanvasAgg(figure)
         exhibit.draw(found, figure)
+        for text in figure.findobj(Text):
+            text.set_text(mathtext(text.get_text()))
         with whole(file) as fresh:
             figure.savefig(fresh, format="png")
 
