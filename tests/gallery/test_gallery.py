@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 import logsnr
 from logsnr.cli import main
-from logsnr.gallery import Check, Setting, above, below, between, near
+from logsnr.gallery import Check, Exhibit, Setting, above, below, between, near
 from logsnr.gallery.catalogue import NAMES, exhibit
+from logsnr.gallery.document import markdown
 from logsnr.gallery.prose import cell, mathtext, prose
 from logsnr.gallery.show import HOLDS, show
 
@@ -95,6 +97,21 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }  # fmt: skip
 
 
+def test_one_that_breaks_does_not_end_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking(each: Exhibit[Any], setting: Setting, out: Path) -> dict[str, Any]:
+        if each.name == "G2":
+            raise ValueError("no such thing")
+        return show(each, setting, out)
+
+    monkeypatch.setattr("logsnr.verbs.gallery.show", breaking)
+    assert main(["gallery", "G2", "G4", "--quick", "--out", str(tmp_path), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["failed"] == ["G2: no such thing"]
+    assert [finding["name"] for finding in told["findings"]] == ["G4"]
+
+
 def test_what_is_asked_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
     for words, told in (
         (["gallery", "G99"], "unknown demonstration 'G99'; known: G1"),
@@ -120,3 +137,14 @@ def test_formulas_in_sentences() -> None:
     assert cell("q(x_t|x_0) of `a_b`") == "q(x<sub>t</sub>&#124;x<sub>0</sub>) of `a_b`"
     assert mathtext("L_∞ over x_{t−1}") == "L$_{∞}$ over x$_{t−1}$"
     assert mathtext("x$_t$ of t_min") == "x$_t$ of t_min"
+
+
+def test_the_document_is_what_the_findings_say() -> None:
+    """`python benchmarks/gallery.py RUN …` wrote it, of every demonstration there is and with the code there is."""
+    script = runpy.run_path(str(ROOT / "benchmarks" / "gallery.py"))
+    found = script["recorded"]()
+    assert [finding["name"] for finding in found] == list(NAMES)
+    assert (ROOT / "docs" / "gallery.md").read_text() == markdown(found)
+    for name in NAMES:
+        assert (ROOT / "docs" / "gallery" / f"{name}.png").is_file()
+        assert (ROOT / "docs" / "gallery" / f"{name}-dark.png").is_file()

@@ -43,6 +43,7 @@ PREVIEW_COUNT = 8
 STAY, TOLD_TO_STOP, TIME_IS_UP = range(3)  # of several ranks' wishes the greatest decides
 
 
+@torch.enable_grad()  # whatever the caller is doing
 def train(
     config: RunConfig,
     out: Path,

@@ -27,18 +27,22 @@ def run(args: Namespace) -> dict[str, Any]:
     out = Path(args.out)
     console.say(f"gallery: {out}")
     setting = Setting(args.seed, out / "models", args.quick, console.say if console.lines else lambda text: None)
-    shown = []
+    shown, failed = [], []
     with console.progress(len(chosen), "demonstration") as progress:
         for each in chosen:
-            shown.append(show(each, setting, out))
-            console.say(line(shown[-1]))
+            try:
+                shown.append(show(each, setting, out))
+                console.say(line(shown[-1]))
+            except (ArithmeticError, RuntimeError, ValueError) as error:  # one of them is not worth the others
+                failed.append(f"{each.name}: {' '.join(str(error).split())}")
+                console.say(f"failed {failed[-1]}")
             progress.advance(note=each.name)
             with whole(out / "findings.jsonl") as fresh:
                 fresh.write_text("".join(compact(finding) + "\n" for finding in findings(out)))
     page = write_page(out)
     held = sum(finding["verdict"] == HOLDS for finding in shown)
-    console.say(f"{held} of {len(shown)} hold; page: {page}")
-    return {"findings": shown, "page": str(page), "status": 0 if held == len(shown) else 1}
+    console.say(f"{held} of {len(chosen)} hold; page: {page}")
+    return {"findings": shown, "failed": failed, "page": str(page), "status": 0 if held == len(chosen) else 1}
 
 
 def _chosen(args: Namespace) -> list[Exhibit[Any]]:
