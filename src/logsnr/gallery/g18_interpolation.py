@@ -118,7 +118,7 @@ def draw(found: Found, figure: Figure) -> None:
     for i in range(SHOWN):
         pictures = np.stack([found.frames[name][i] for name in NAMES]) / 8 - 1
         axes = figure.add_subplot(grid[i, 0])
-        style.mosaic(axes, pictures, rows=["great circle", "line in x_T", "pixels"])
+        style.mosaic(axes, pictures, rows=["great circle", "line in x$_T$", "pixels"])
         for label, colour in zip(axes.get_yticklabels(), COLOURS.values(), strict=True):
             label.set_color(colour)
         if not i:
