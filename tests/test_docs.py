@@ -213,7 +213,8 @@ def test_evaluate_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
+    prose = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", prose):
         assert (document.parent / target).exists(), f"{document.name} → {target}"
 
 

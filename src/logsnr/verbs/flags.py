@@ -226,8 +226,8 @@ def _bench(parser: Parser) -> None:
 def _gallery(parser: Parser) -> None:
     parser.add_argument("names", metavar="NAME", nargs="*", help="G1 to G25; --list says what they are")
     parser.add_argument("--list", action="store_true", help="the demonstrations, one a line")
-    parser.add_argument("--all", action="store_true", help="every one: two cores and three quarters of an hour")
-    parser.add_argument("--analytic", action="store_true", help="those that are exact or train a small network only")
+    parser.add_argument("--all", action="store_true", help="every one: half an hour on two cores")
+    parser.add_argument("--analytic", action="store_true", help="those about exact denoisers, for the most part")
     parser.add_argument("--quick", action="store_true", help="at reduced size; alone, the analytic ones")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="other data, other noise, other weights (0)")
     parser.add_argument("--out", default="runs/gallery", metavar="DIR",
