@@ -4,11 +4,11 @@
     python benchmarks/recipes.py --data train.npz --heldout test.npz --minutes 4 --n 256 \
         --flags "--network digits --batch-size 32" --record benchmarks/results/NAME
 
-Every run is two plain command lines, `logsnr train RECIPE --data DATA --minutes M` and `logsnr sample RUN --n N`, with
-what --flags adds to the first. Samples of digits are held to the digits check (density 0.85, coverage 0.9, Fréchet
-1.15, copies 3 %); the exit status is 1 when a recipe misses it. Those of other data are given the same figures on that data's
-own pixels, beside its first 2000 training and 500 held-out examples, without bars. Run it on a quiet machine: the
-budget is minutes, not steps.
+Every run is two plain command lines, `logsnr train RECIPE --data DATA --minutes M` and `logsnr sample RUN --n N`,
+with what --flags adds to the first. Samples of digits are held to the digits check (density 0.85, coverage 0.9,
+Fréchet 1.15, copies 3 %); the exit status is 1 when a recipe misses it. Those of other data are given the same
+figures on that data's own pixels, beside its first 2000 training and 500 held-out examples, without bars. Run it on a
+quiet machine: the budget is minutes, not steps.
 """
 
 from __future__ import annotations
