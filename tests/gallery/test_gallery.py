@@ -9,13 +9,16 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import logsnr
 from logsnr.cli import main
-from logsnr.gallery import Check, Exhibit, Setting, above, below, between, near
+from logsnr.gallery import Check, Exhibit, Setting, above, below, between, mean, near, standard_error
 from logsnr.gallery.catalogue import NAMES, exhibit
 from logsnr.gallery.document import markdown
+from logsnr.gallery.g24_importance_sampling import slope
 from logsnr.gallery.prose import cell, mathtext, prose
 from logsnr.gallery.show import HOLDS, show
 
@@ -77,6 +80,26 @@ def test_a_check_holds_between_its_bars_and_nowhere_else() -> None:
         "at least 3",
         "1 to 2",
     ]
+
+
+@pytest.mark.parametrize("kind", [torch.as_tensor, np.asarray])
+def test_a_mean_and_its_standard_error(kind: Any) -> None:
+    """Of 1, 2, 3, 6: variance 14/3 with n − 1, over n = 4."""
+    values = kind([1.0, 2.0, 3.0, 6.0])
+    assert mean(values) == 3
+    assert standard_error(values) == pytest.approx((14 / 3 / 4) ** 0.5, rel=1e-14)
+
+
+def test_a_mean_gradient_along_another() -> None:
+    """Noise that is far longer than the mean, half of it shared, moves neither slope (0.65 with it) nor its error."""
+    truth, rng = torch.ones(30), torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(200):
+        shared, one, other = (4 * torch.randn(100, 30, generator=rng) for _ in range(3))
+        found.append(slope(0.7 * truth + shared + one, truth + shared + other))
+    slopes, errors = torch.tensor(found, dtype=torch.float64).T
+    assert mean(slopes) == pytest.approx(0.7, abs=0.03)
+    assert mean(errors) == pytest.approx(float(slopes.std()), rel=0.25)
 
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,8 @@ from logsnr.gallery.checks import Check as Check
 from logsnr.gallery.checks import above as above
 from logsnr.gallery.checks import below as below
 from logsnr.gallery.checks import between as between
+from logsnr.gallery.checks import mean as mean
 from logsnr.gallery.checks import near as near
+from logsnr.gallery.checks import standard_error as standard_error
 from logsnr.gallery.exhibit import Exhibit as Exhibit
 from logsnr.gallery.exhibit import Setting as Setting

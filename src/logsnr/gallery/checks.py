@@ -6,6 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Check:
@@ -62,3 +66,13 @@ def near(what: str, figure: float, truth: float, standard_error: float, errors: 
     """|figure − truth| <= `errors` standard errors."""
     margin = errors * float(standard_error)
     return between(what, figure, float(truth) - margin, float(truth) + margin, float(standard_error))
+
+
+def mean(values: Tensor | np.ndarray) -> float:
+    """Of draws (n,)."""
+    return float(torch.as_tensor(values).double().mean())
+
+
+def standard_error(values: Tensor | np.ndarray) -> float:
+    """Of the mean of independent draws (n,): std/√n. Means of stratified ones scatter less."""
+    return float(torch.as_tensor(values).double().std()) / len(values) ** 0.5

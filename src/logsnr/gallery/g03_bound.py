@@ -20,7 +20,7 @@ from torch import Tensor
 
 import logsnr
 from logsnr import kernels
-from logsnr.gallery import Check, Exhibit, Setting, above, below, near, style
+from logsnr.gallery import Check, Exhibit, Setting, above, below, mean, near, standard_error, style
 
 LAW = logsnr.mixture(torch.tensor([0.3, 0.7]), torch.tensor([[-0.8], [0.7]]), 0.04)
 PATH = logsnr.Path(logsnr.Linear(-6, 6), logsnr.vp)
@@ -145,7 +145,6 @@ def checks(found: Found) -> tuple[Check, ...]:
     mass = [float(torch.trapezoid(density, LINE.squeeze())) for density in found.densities.values()]
     off = [float((other - found.telescoped).abs().max()) for other in (found.forward, found.slipped)]
     paths, loose = len(found.cross), found.telescoped - found.cross
-    error = float(found.telescoped.std()) / paths**0.5
     no_log = max(max(of.no_log) for of in found.costs.values())
     return (
         above("cross-entropy − entropy, nats, smallest of both models and every T", min(e for e, _ in each), 1e-5),
@@ -153,9 +152,9 @@ def checks(found: Found) -> tuple[Check, ...]:
         below("the bound by forward steps and by posteriors, largest difference on a path, nats", off[0], 1e-10),
         near(
             f"mean bound of {paths:,} paths, by quadrature {found.in_mean:.4f}",
-            float(found.telescoped.mean()),
+            mean(found.telescoped),
             found.in_mean,
-            error,
+            standard_error(found.telescoped),
         ),
         below("mass of p_θ, distance from 1", max(abs(each - 1) for each in mass), 1e-5),
         above("slip: entropy − (−E p_θ), nats, log missing", found.entropy - no_log, 0.1),

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import logsnr
 from logsnr import data, denoiser, likelihood, nets, prediction
-from logsnr.gallery import Check, Exhibit, Setting, above, below, style
+from logsnr.gallery import Check, Exhibit, Setting, above, below, mean, standard_error, style
 
 LATTICE = data.Lattice(-1.0, 2 / 255, 256)
 PATH = logsnr.Path(logsnr.Linear(-13.3, 5.0), logsnr.vp)
@@ -127,24 +127,18 @@ def measure(setting: Setting) -> Found:
     )
 
 
-def _mean(bits: Tensor) -> float:
-    return float(bits.mean())
-
-
-def _error(bits: Tensor) -> float:
-    return float(bits.std()) / len(bits) ** 0.5
-
-
 def checks(found: Found) -> tuple[Check, ...]:
     """7 bits with, more than 8 without; the digits for the record."""
     fine, plain = found.bits[WITH], found.bits[WITHOUT]
     with_n, without = found.digits.values()
     saved = without - with_n
-    words = f"{_mean(without):.3f} without; saved {_mean(saved):+.3f} ± {_error(saved):.3f}"
+    words = f"{mean(without):.3f} without; saved {mean(saved):+.3f} ± {standard_error(saved):.3f}"
     return (
-        below("bits of even values, n = 7, 8 (ideal: 7)", _mean(fine), 7.1, _error(fine)),
-        above("the same without features", _mean(plain), 8, _error(plain)),
-        below(f"digits, 17 levels, n = 3, 4, in bits/dim ({words})", _mean(with_n), math.log2(17), _error(with_n)),
+        below("bits of even values, n = 7, 8 (ideal: 7)", mean(fine), 7.1, standard_error(fine)),
+        above("the same without features", mean(plain), 8, standard_error(plain)),
+        below(
+            f"digits, 17 levels, n = 3, 4, in bits/dim ({words})", mean(with_n), math.log2(17), standard_error(with_n)
+        ),
     )
 
 
@@ -164,10 +158,10 @@ def draw(found: Found, figure: Figure) -> None:
     for name in (WITH, WITHOUT):
         curve = found.training[name]
         middle.plot(AVERAGED * (torch.arange(len(curve)) + 1), curve, color=colours[name], alpha=0.8)
-        text = f"{name}: {_mean(found.bits[name]):.2f} bits"
+        text = f"{name}: {mean(found.bits[name]):.2f} bits"
         middle.annotate(
             text,
-            (0.97, _mean(found.bits[name]) + 0.3),
+            (0.97, mean(found.bits[name]) + 0.3),
             xycoords=("axes fraction", "data"),
             ha="right",
             color=colours[name],
@@ -178,12 +172,18 @@ def draw(found: Found, figure: Figure) -> None:
         middle.annotate(text, (0.03, height), (0, -11), xycoords=("axes fraction", "data"), textcoords="offset points")
     middle.set(xlabel="training step", ylabel="bits of a value", ylim=(6.6, 10), title="8-bit data, even values only")
     for i, bits in enumerate(found.digits.values()):
-        right.bar(i, _mean(bits), color="C0" if i == 0 else "C1", alpha=0.8, yerr=2 * _error(bits), ecolor=style.ink())
+        right.bar(
+            i, mean(bits), color="C0" if i == 0 else "C1", alpha=0.8, yerr=2 * standard_error(bits), ecolor=style.ink()
+        )
         right.annotate(
-            f"{_mean(bits):.3f}", (i, _mean(bits) + 2 * _error(bits)), (0, 4), textcoords="offset points", ha="center"
+            f"{mean(bits):.3f}",
+            (i, mean(bits) + 2 * standard_error(bits)),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
         )
     right.set_xticks(range(len(found.digits)), list(found.digits))
-    right.set(ylabel="bits/dim", title="digits, 17 levels", ylim=(0, 1.15 * max(map(_mean, found.digits.values()))))
+    right.set(ylabel="bits/dim", title="digits, 17 levels", ylim=(0, 1.15 * max(map(mean, found.digits.values()))))
     right.grid(visible=False, axis="x")
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import logsnr
 from logsnr import data, likelihood, prediction
-from logsnr.gallery import Check, Exhibit, Setting, above, below, style
+from logsnr.gallery import Check, Exhibit, Setting, above, below, mean, standard_error, style
 
 ALL_STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 AUDITED = (10, 100, 1000, None)
@@ -89,7 +89,7 @@ def _ratios(losses: dict[int | None, Tensor]) -> list[tuple[float, float]]:
     found = []
     for fewer, more in pairwise(losses.values()):
         gap = (more - fewer) / fewer.mean()
-        found.append((1 + float(gap.mean()), float(gap.std()) / len(gap) ** 0.5))
+        found.append((1 + mean(gap), standard_error(gap)))
     return found
 
 
@@ -111,9 +111,9 @@ def checks(found: Found) -> tuple[Check, ...]:
     falls = below("exact denoiser, T = 4 … 1024 → ∞: largest ratio L_2T/L_T", *_at_most(_ratios(found.exact)))
     near = below(
         f"L_1024 over L_∞ = {l_inf:.3f} nats",
-        1 + float(last.mean()) / l_inf,
+        1 + mean(last) / l_inf,
         1.02,
-        float(last.std()) / len(last) ** 0.5 / l_inf,
+        standard_error(last) / l_inf,
     )
     rises = min(_ratios({T: nats for T, nats in found.fading.items() if T}))
     bad = above("a denoiser that fades: smallest ratio L_2T/L_T", rises[0], 1, rises[1])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import logsnr
 from logsnr import data, denoiser, likelihood, nets, prediction, schedules
-from logsnr.gallery import Check, Exhibit, Setting, above, below, style
+from logsnr.gallery import Check, Exhibit, Setting, above, below, mean, standard_error, style
 
 END, NETS_END = 9.0, 3.0
 LAW = logsnr.mixture(torch.tensor([0.3, 0.7]), torch.tensor([[-1.0], [1.0]]), 0.04)
@@ -146,20 +146,15 @@ def _curve(path: logsnr.Path) -> tuple[Tensor, Tensor]:
     return t, path.at(t).gamma
 
 
-def _error(nats: Tensor) -> float:
-    """Standard error of the mean as if times were drawn independently; that of stratified ones is smaller."""
-    return float(nats.std()) / len(nats) ** 0.5
-
-
 def checks(found: Found) -> tuple[Check, ...]:
     """What is invariant, what is not, and the two networks."""
     means = {name: float(nats.mean()) for name, nats in found.nats.items()}
-    errors = {name: _error(nats) for name, nats in found.nats.items()}
+    errors = {name: standard_error(nats) for name, nats in found.nats.items()}
     pairs = [(a, b) for a in means for b in means if a < b]
-    apart = max(abs(means[a] - means[b]) / _error(found.nats[a] - found.nats[b]) for a, b in pairs)
+    apart = max(abs(means[a] - means[b]) / standard_error(found.nats[a] - found.nats[b]) for a, b in pairs)
     off = max(abs(means[name] - found.truth) / errors[name] for name in means)
-    variances, in_ten = ([f(nats) for nats in of.values()] for f, of in ((_var, found.nats), (_mean, found.in_ten)))
-    by_end = means["linear"] - _mean(found.moved)
+    variances, in_ten = ([f(nats) for nats in of.values()] for f, of in ((_var, found.nats), (mean, found.in_ten)))
+    by_end = means["linear"] - mean(found.moved)
     one, other = (audit.total / math.log(2) for name, audit in found.audits.items() if name != "exact")
     gap, lost = one - other, torch.stack(list(found.confused.values())).mean(0) / math.log(2) - 0.5 * (one + other)
     return (
@@ -168,17 +163,18 @@ def checks(found: Found) -> tuple[Check, ...]:
         above("variance of a draw, largest over smallest", max(variances) / min(variances), 5),
         above(
             "L_∞ lost by moving γ₀ up by 1, in standard errors",
-            by_end / math.hypot(errors["linear"], _error(found.moved)),
+            by_end / math.hypot(errors["linear"], standard_error(found.moved)),
             5,
         ),
         above("L_10, which is not invariant: largest over smallest", max(in_ten) / min(in_ten), 1.3),
-        below("two networks, two schedules, read at t = SNR⁻¹(v): gap in bits/dim", abs(_mean(gap)), 0.03, _error(gap)),
-        above("bits/dim lost if told the other schedule's t", _mean(lost), 0.01, _error(lost)),
+        below(
+            "two networks, two schedules, read at t = SNR⁻¹(v): gap in bits/dim",
+            abs(mean(gap)),
+            0.03,
+            standard_error(gap),
+        ),
+        above("bits/dim lost if told the other schedule's t", mean(lost), 0.01, standard_error(lost)),
     )
-
-
-def _mean(nats: Tensor) -> float:
-    return float(nats.mean())
 
 
 def _var(nats: Tensor) -> float:
@@ -192,9 +188,9 @@ def draw(found: Found, figure: Figure) -> None:
     for i, (name, (t, gamma)) in enumerate(found.curves.items()):
         left.plot(t, gamma, color=f"C{i}", label=name)
         nats = found.nats[name]
-        middle.errorbar(_mean(nats), i, xerr=3 * _error(nats), fmt="o", capsize=4, color=f"C{i}")
+        middle.errorbar(mean(nats), i, xerr=3 * standard_error(nats), fmt="o", capsize=4, color=f"C{i}")
     moved = len(found.curves)
-    middle.errorbar(_mean(found.moved), moved, xerr=3 * _error(found.moved), fmt="o", capsize=4, color="C6")
+    middle.errorbar(mean(found.moved), moved, xerr=3 * standard_error(found.moved), fmt="o", capsize=4, color="C6")
     middle.axvline(found.truth, color=style.ink(), linewidth=1, label="I(x; z₀) − I(x; z₁)")
     spread = [f"{name}\nvariance {_var(nats):,.0f}" for name, nats in found.nats.items()]
     middle.set_yticks(range(moved + 1), [*spread, "line, moved:\n−8 to 9"])
@@ -208,7 +204,7 @@ def draw(found: Found, figure: Figure) -> None:
         place = torch.bucketize(audit.gamma[:, 0], edges[1:-1])
         total = torch.zeros(24, dtype=torch.float64).index_add(0, place, audit.nats[:, 0].double())
         bits = total / place.bincount(minlength=24) / math.log(2) / (2 * NETS_END)
-        words = f"{_mean(audit.total) / math.log(2):.3f} bits/dim: " + (
+        words = f"{mean(audit.total) / math.log(2):.3f} bits/dim: " + (
             "exact" if name == "exact" else f"trained under {name}"
         )
         right.plot(-(edges[1:] + edges[:-1]) / 2, bits, line, color=colour, label=words)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import logsnr
 from logsnr import likelihood, schedules
-from logsnr.gallery import Check, Exhibit, Setting, below, style
+from logsnr.gallery import Check, Exhibit, Setting, below, mean, standard_error, style
 
 STEPS, LOW, HIGH = 10, -10.0, 8.0
 LAW = logsnr.mixture(torch.tensor([0.3, 0.7]), torch.tensor([[-1.0], [1.0]]), 0.04)
@@ -102,23 +102,15 @@ def measure(setting: Setting) -> Found:
     )
 
 
-def _mean(nats: Tensor) -> float:
-    return float(nats.mean())
-
-
-def _error(nats: Tensor) -> float:
-    """Standard error of the mean as if times were drawn independently; that of stratified ones is smaller."""
-    return float(nats.std()) / len(nats) ** 0.5
-
-
 def checks(found: Found) -> tuple[Check, ...]:
     """Ten steps: lower, and nearly least. T = ∞: the same value, a smaller variance."""
-    ten = {name: _mean(nats) for name, nats in found.ten.items()}
+    ten = {name: mean(nats) for name, nats in found.ten.items()}
     one, other = found.infinite[LINE], found.infinite["for T = ∞"]
     moved = max(
-        abs(_mean(one) - _mean(each)) / math.hypot(_error(one), _error(each)) for each in found.infinite.values()
+        abs(mean(one) - mean(each)) / math.hypot(standard_error(one), standard_error(each))
+        for each in found.infinite.values()
     )
-    ratio, best = ten["for ten steps"] / ten[LINE], _error(found.ten["for ten steps"])
+    ratio, best = ten["for ten steps"] / ten[LINE], standard_error(found.ten["for ten steps"])
     return (
         below("L_10 with γ learned for ten steps, over that of linear γ", ratio, 0.8, best / ten[LINE]),
         below(
@@ -153,15 +145,15 @@ def draw(found: Found, figure: Figure) -> None:
     bars = [("L$_{10}$", name, nats) for name, nats in found.ten.items()]
     bars += [("L$_∞$", name, found.infinite[name]) for name in (LINE, "for T = ∞")]
     for i, (_, name, nats) in enumerate(bars):
-        right.barh(i, _mean(nats), color=COLOURS[name], alpha=0.75, xerr=3 * _error(nats), ecolor=style.ink())
-        place = (_mean(nats) + 3 * _error(nats), i)
-        right.annotate(f"{_mean(nats):.2f}", place, (5, 0), textcoords="offset points", va="center")
+        right.barh(i, mean(nats), color=COLOURS[name], alpha=0.75, xerr=3 * standard_error(nats), ecolor=style.ink())
+        place = (mean(nats) + 3 * standard_error(nats), i)
+        right.annotate(f"{mean(nats):.2f}", place, (5, 0), textcoords="offset points", va="center")
     words = [f"{what}, {'linear γ' if name == LINE else 'γ learned'}" for what, name, _ in bars]
     under = [f"variance {float(nats.var()):.0f}" if what == "L$_∞$" else name for what, name, nats in bars]
     under[0] = "ten equal steps"
     right.set_yticks(range(len(bars)), [f"{first}\n{second}" for first, second in zip(words, under, strict=True)])
     right.plot([found.least] * 2, [-0.6, 2.5], ":", color=style.ink(), linewidth=1.2, label="least of ten steps")
-    right.set(xlabel="nats, ± 3 standard errors", ylim=(5.2, -0.6), xlim=(0, 1.3 * max(_mean(n) for _, _, n in bars)))
+    right.set(xlabel="nats, ± 3 standard errors", ylim=(5.2, -0.6), xlim=(0, 1.3 * max(mean(n) for _, _, n in bars)))
     right.set_title("L_10 falls, L_∞ does not move")
     right.legend(loc="lower right")
 

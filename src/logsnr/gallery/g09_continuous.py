@@ -23,7 +23,7 @@ from torch import Tensor
 
 import logsnr
 from logsnr import data
-from logsnr.gallery import Check, Exhibit, Setting, below, style
+from logsnr.gallery import Check, Exhibit, Setting, below, mean, standard_error, style
 
 MINUTES = 2.0
 
@@ -62,29 +62,21 @@ def measure(setting: Setting) -> Found:
     return Found({name: measured(*model, setting) for name, model in MODELS.items()})
 
 
-def _mean(bits: Tensor) -> float:
-    return float(bits.mean())
-
-
-def _error(bits: Tensor) -> float:
-    return float(bits.std()) / len(bits) ** 0.5
-
-
 def _apart(one: Tensor, other: Tensor) -> tuple[float, float, float]:
     """Mean of the difference, the bar 0, and the difference's standard error over digits."""
-    return _mean(one - other), 0.0, _error(one - other)
+    return mean(one - other), 0.0, standard_error(one - other)
 
 
 def checks(found: Found) -> tuple[Check, ...]:
     """The order that the paper expects, neighbour by neighbour."""
     total = {name: parts["total"] for name, parts in found.bits.items()}
     steps, others = list(total)[:3], list(total)[3:]
-    rival = min(others, key=lambda name: _mean(total[name]))
+    rival = min(others, key=lambda name: mean(total[name]))
     pairs = [*pairwise(steps), *((steps[-1], name) for name in others)]
     return (
         below(f"bits/dim of {steps[0]}, less those of {rival}", *_apart(total[steps[0]], total[rival])),
         *(
-            below(f"{a} ({_mean(total[a]):.3f}) less {b} ({_mean(total[b]):.3f})", *_apart(total[a], total[b]))
+            below(f"{a} ({mean(total[a]):.3f}) less {b} ({mean(total[b]):.3f})", *_apart(total[a], total[b]))
             for a, b in pairs
         ),
     )
@@ -97,13 +89,13 @@ def draw(found: Found, figure: Figure) -> None:
     for i, parts in enumerate(found.bits.values()):
         left = 0.0
         for part, colour in colours.items():
-            width = _mean(parts[part])
+            width = mean(parts[part])
             axes.barh(i, width, left=left, color=colour, alpha=0.8, height=0.62, label=part if i == 0 else None)
             left += width
         total = parts["total"]
-        axes.errorbar(left, i, xerr=2 * _error(total), color=style.ink(), capsize=4)
-        text = f"{left:.3f} ± {_error(total):.3f}"
-        axes.annotate(text, (left + 2 * _error(total), i), (8, 0), textcoords="offset points", va="center")
+        axes.errorbar(left, i, xerr=2 * standard_error(total), color=style.ink(), capsize=4)
+        text = f"{left:.3f} ± {standard_error(total):.3f}"
+        axes.annotate(text, (left + 2 * standard_error(total), i), (8, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(found.bits)), list(found.bits))
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")

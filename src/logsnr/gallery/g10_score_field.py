@@ -21,7 +21,7 @@ from torch.nn.functional import cosine_similarity
 
 import logsnr
 from logsnr import denoiser, nets, objectives, prediction
-from logsnr.gallery import Check, Exhibit, Setting, above, below, style
+from logsnr.gallery import Check, Exhibit, Setting, above, below, mean, standard_error, style
 
 LAW = logsnr.mixture(torch.tensor([0.5, 0.3, 0.2]), torch.tensor([[-1.0, -0.6], [1.0, -0.4], [0.2, 1.0]]), 0.09)
 PATH = logsnr.Path(logsnr.geometric(0.1, 3.0), logsnr.ve)
@@ -74,7 +74,7 @@ def divergence(model: logsnr.Denoiser, test: list[Tensor]) -> Tensor:
 def cosine(one: Tensor, other: Tensor) -> tuple[float, float]:
     """Mean cosine between two fields (N, 2) at the same points, and its standard error."""
     values = cosine_similarity(one, other, dim=1)
-    return float(values.mean()), float(values.std()) / len(values) ** 0.5
+    return mean(values), standard_error(values)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import logsnr
 from logsnr import denoiser, nets, objectives, prediction, samplers, schedules
-from logsnr.gallery import Check, Exhibit, Setting, above, below, between, near, style
+from logsnr.gallery import Check, Exhibit, Setting, above, below, between, near, standard_error, style
 
 GAINS, SIGMA = (1.0, 10.0, 100.0, 1000.0), 0.1
 LOWEST, LEVELS, STEPS, RELATIVE = 0.05, 10, 20, 0.3  # of the NCSN: σ_min, levels, steps at each, ε/σ²
@@ -127,8 +127,7 @@ def measure(setting: Setting) -> Found:
     curve = torch.logspace(0, 3, 31)
     noisy = torch.stack([torch.stack(slices(float(gain), perturbed, draws)).sum(0).mean() for gain in curve])
     trace, norm = (float(term.mean()) for term in slices(1.0, perturbed, draws))  # the objective is g trace + g² norm
-    error = float(bare[-1].std()) / count**0.5
-    return Found(bare.mean(1), error, curve, noisy, -trace / (2 * norm), *chains(setting))
+    return Found(bare.mean(1), standard_error(bare[-1]), curve, noisy, -trace / (2 * norm), *chains(setting))
 
 
 def off(x: Tensor) -> Tensor:

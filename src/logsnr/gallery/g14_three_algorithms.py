@@ -25,7 +25,7 @@ from torch import Tensor
 
 import logsnr
 from logsnr import betas, dynamics, samplers, schedules
-from logsnr.gallery import Check, Exhibit, Setting, above, below, between, near, style
+from logsnr.gallery import Check, Exhibit, Setting, above, below, between, near, standard_error, style
 
 MEAN, STD, SIGMA_1, SIGMA_L = 0.6, 0.5, 1.0, 0.01
 LAW = logsnr.gaussian(torch.tensor([MEAN]), STD**2)
@@ -212,7 +212,7 @@ def checks(found: Found) -> tuple[Check, ...]:
             below(f"{name}: closed form from the data's {MEAN} ± {STD}, W2 in std", _off(each), 0.1),
         ]
     gain = (found.distances[0] - found.distances[1])[found.tried.index(100)]
-    error = float(gain.std()) / len(gain) ** 0.5
+    error = standard_error(gain)
     return (
         *shown,
         between("Euler–Maruyama's weak order, mean", found.orders[0], 0.9, 1.1),

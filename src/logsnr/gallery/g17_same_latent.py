@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import logsnr
-from logsnr.gallery import Check, Exhibit, Setting, above, below, style
+from logsnr.gallery import Check, Exhibit, Setting, above, below, mean, standard_error, style
 
 SHOWN = 4
 ETAS = (0.0, 1.0)
@@ -72,13 +72,12 @@ def checks(found: Found) -> tuple[Check, ...]:
     """The worst S from 50 on, at η = 0 and at η = 1; each is a mean over pictures."""
     last, like = found.steps[-1], found.likeness()
     long = [i for i, s in enumerate(found.steps[:-1]) if s >= 50] or [len(found.steps) - 2]
-    still = min((like[0, i] for i in long), key=lambda each: float(each.mean()))
-    noisy = max((like[1, i] for i in long), key=lambda each: float(each.mean()))
-    of_still, of_noisy = (float(each.std() / len(each) ** 0.5) for each in (still, noisy))
+    still = min((like[0, i] for i in long), key=mean)
+    noisy = max((like[1, i] for i in long), key=mean)
     first = found.steps[long[0]]
     return (
-        above(f"η = 0: correlation with S = {last}, worst S from {first} on", still.mean(), 0.95, of_still),
-        below(f"η = 1: correlation with S = {last}, worst S from {first} on", noisy.mean(), 0.6, of_noisy),
+        above(f"η = 0: correlation with S = {last}, worst S from {first} on", mean(still), 0.95, standard_error(still)),
+        below(f"η = 1: correlation with S = {last}, worst S from {first} on", mean(noisy), 0.6, standard_error(noisy)),
     )
 
 

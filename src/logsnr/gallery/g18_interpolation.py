@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 import logsnr
 from logsnr import metrics
-from logsnr.gallery import Check, Exhibit, Setting, above, below, style
+from logsnr.gallery import Check, Exhibit, Setting, above, below, mean, standard_error, style
 
 FRAMES, SHOWN = 11, 3
 NAMES = {"slerp": "great circle", "line": "straight line in x_T", "blend": "blend of pixels"}
@@ -95,20 +95,21 @@ def checks(found: Found) -> tuple[Check, ...]:
     beside = []
     for name in ("line", "blend"):
         gain = slerp - found.inner(name)
-        beside.append(above(f"that density minus that of a {NAMES[name]}", float(gain.mean()), 0, _error(gain)))
+        beside.append(above(f"that density minus that of a {NAMES[name]}", mean(gain), 0, standard_error(gain)))
     half = found.density["slerp"][:, FRAMES // 2] - found.density["blend"][:, FRAMES // 2]
     jump = found.jump()
     return (
-        above("density of inner frames, in units of real digits", float(slerp.mean()), 0.7, _error(slerp)),
+        above("density of inner frames, in units of real digits", mean(slerp), 0.7, standard_error(slerp)),
         *beside,
-        above("half-way: density minus that of a blend of pixels", float(half.mean()), 0, _error(half)),
+        above("half-way: density minus that of a blend of pixels", mean(half), 0, standard_error(half)),
         below(f"pixels of the 2 × {count} ends that changed", sum(wrong), 0),
-        below(f"longest step between neighbours, in mean steps, mean of {count} pairs", jump.mean(), 3, _error(jump)),
+        below(
+            f"longest step between neighbours, in mean steps, mean of {count} pairs",
+            mean(jump),
+            3,
+            standard_error(jump),
+        ),
     )
-
-
-def _error(values: np.ndarray) -> float:
-    return float(values.std() / len(values) ** 0.5)
 
 
 def draw(found: Found, figure: Figure) -> None:
@@ -129,9 +130,11 @@ def draw(found: Found, figure: Figure) -> None:
 def _draw_density(found: Found, axes: Axes) -> None:
     shares = np.linspace(0, 1, FRAMES)
     for name, text in NAMES.items():
-        mean, error = found.density[name].mean(0), found.density[name].std(0) / len(found.first) ** 0.5
-        axes.plot(shares, mean, "o-", color=COLOURS[name], label=text)
-        axes.fill_between(shares, mean - error, mean + error, color=COLOURS[name], alpha=0.2, linewidth=0)
+        each = found.density[name]
+        middle = each.mean(0)
+        error = np.array([standard_error(of_pairs) for of_pairs in each.T])
+        axes.plot(shares, middle, "o-", color=COLOURS[name], label=text)
+        axes.fill_between(shares, middle - error, middle + error, color=COLOURS[name], alpha=0.2, linewidth=0)
     axes.axhline(1, color=style.ink(), linestyle=":", label="real digits")
     axes.set(xlabel="share of the way", ylabel="density against training digits", ylim=(0, None))
     axes.set_title(f"is it a digit? mean of {len(found.first)} pairs")

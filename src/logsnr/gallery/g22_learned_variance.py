@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import logsnr
 from logsnr import kernels, likelihood, objectives
-from logsnr.gallery import Check, Exhibit, Setting, above, below, between, style
+from logsnr.gallery import Check, Exhibit, Setting, above, below, between, mean, standard_error, style
 
 TRUTH, DIGIT_STEPS = 0.5, 25
 LAW = logsnr.gaussian(torch.zeros(1), torch.tensor([TRUTH**2]))
@@ -124,7 +124,7 @@ def checks(found: Found) -> tuple[Check, ...]:
         return of_gaussian
     gain = found.gain()
     words = f"digits, S = {DIGIT_STEPS}: bits/dim saved beside the better fixed variance"
-    return (*of_gaussian, above(words, float(gain.mean()), 0, float(gain.std() / len(gain) ** 0.5)))
+    return (*of_gaussian, above(words, mean(gain), 0, standard_error(gain)))
 
 
 def draw(found: Found, figure: Figure) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import logsnr
 from logsnr import betas, kernels, metrics, samplers
-from logsnr.gallery import Check, Exhibit, Setting, above, below, style
+from logsnr.gallery import Check, Exhibit, Setting, above, below, standard_error, style
 
 BETAS = {"linear": betas.linear(1000), "cosine": betas.cosine(1000)}
 PATHS = {name: logsnr.Path(logsnr.table_of_betas(beta), logsnr.vp) for name, beta in BETAS.items()}
@@ -114,13 +114,13 @@ def checks(found: Found) -> tuple[Check, ...]:
     """The shares of the paper's figure; the losses by skipping, beside what finitely many samples cost anyway."""
     loss = {name: of[SKIPPED] - of[0.0] for name, of in found.distance.items()}
     chain = {name: of[MORE] - of[0.0] for name, of in found.ancestral.items()}
-    errors = {name: float(of.std()) / FOLDS**0.5 for name, of in found.rise.items()}
+    errors = {name: standard_error(of) for name, of in found.rise.items()}
     more = found.rise["cosine"] - found.rise["linear"]
     share = {name: float((of < LITTLE).double().mean()) for name, of in found.alpha_bar.items()}
     lost = f"Fréchet distance lost without the first {SKIPPED:.0%}, DDIM"
     known = found.known["cosine"] / found.known["linear"]
     return (
-        above(f"{lost}, cosine − linear", loss["cosine"] - loss["linear"], 0.08, float(more.std()) / FOLDS**0.5),
+        above(f"{lost}, cosine − linear", loss["cosine"] - loss["linear"], 0.08, standard_error(more)),
         below(f"{lost}, linear", loss["linear"], 0.02, errors["linear"]),
         above(f"{lost}, cosine", loss["cosine"], 0.1, errors["cosine"]),
         above(f"the same without {MORE:.0%}, DDPM's chain, cosine − linear", chain["cosine"] - chain["linear"], 0.1),

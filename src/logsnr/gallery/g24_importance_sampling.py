@@ -72,28 +72,46 @@ def gradients(
     return Gradients(torch.stack(norms), torch.cat(times), weights, mean, bare)
 
 
-def mean_gradient(
+def mean_gradients(
     objective: logsnr.objectives.Objective, model: logsnr.Denoiser, x0: Tensor, setting: Setting, batches: int
 ) -> Tensor:
-    """E g over `BATCH` examples in each of so many batches: far more than have gradients of their own."""
-    mean, rng = torch.zeros(sum(p.numel() for p in model.parameters())), torch.Generator().manual_seed(setting.seed)
+    """Mean g of `BATCH` examples, (batches, parameters): far more examples than have gradients of their own."""
+    found, rng = [], torch.Generator().manual_seed(setting.seed)
     for k in range(batches):
         rows = torch.randint(len(x0), (BATCH,), generator=rng)
         loss = objective(model, x0[rows], setting.draws(BATCH, step=10**6 + k)).total.mean()
-        mean += torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]) / batches
-    return mean
+        found.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]))
+    return torch.stack(found)
+
+
+def slope(one: Tensor, other: Tensor) -> tuple[float, float]:
+    """E a·E b/|E b|² from independent rows of a and b, (n, parameters), and its standard error by the jackknife.
+
+    Products of different rows only: those of one row with itself, or with its fellow of the same draws, hold noise.
+    """
+    cross, own = ((each @ other.T).double() for each in (one, other))
+    ratio = float((cross.sum() - cross.trace()) / (own.sum() - own.trace()))
+    left = torch.stack([_without(cross, k) / _without(own, k) for k in range(len(one))])
+    return ratio, float(((len(one) - 1) * left.var(correction=0)).sqrt())
+
+
+def _without(products: Tensor, k: int) -> Tensor:
+    """Sum of the products of different rows, none the k-th."""
+    off = products - products.diag().diag()
+    return off.sum() - off[k].sum() - off[:, k].sum()
 
 
 @dataclass(frozen=True)
 class Found:
     """Gradients of L_vlb by the law of t, and of L_simple: of the toy and of trained digits.
 
-    along: E g with t drawn alike, along that by importance and in its length, of many more examples.
+    along: E g with t drawn alike, along that by importance and in its length, and its standard error; of many more
+    examples.
     """
 
     toy: dict[str, Gradients]
     digits: dict[str, Gradients]
-    along: dict[str, float]
+    along: dict[str, tuple[float, float]]
 
 
 def measure(setting: Setting) -> Found:
@@ -109,7 +127,7 @@ def measure(setting: Setting) -> Found:
         laws(model, x0, lattice, setting, batches)
         for model, x0, lattice, batches in (
             (plane, points, BYTES, setting.of(100, 4)),
-            (run.model, digits, run.transform.lattice, setting.of(10, 1)),
+            (run.model, digits, run.transform.lattice, setting.of(60, 3)),
         )
     )
     return Found(on_plane[0], on_digits[0], {"toy": on_plane[1], "digits": on_digits[1]})
@@ -117,7 +135,7 @@ def measure(setting: Setting) -> Found:
 
 def laws(
     model: logsnr.Denoiser, x0: Tensor, lattice: logsnr.data.Lattice | None, setting: Setting, batches: int
-) -> tuple[dict[str, Gradients], float]:
+) -> tuple[dict[str, Gradients], tuple[float, float]]:
     """Gradients with t drawn alike, by the second moments of the losses, of L_simple; one mean along the other."""
     path, weight = model.path, objectives.WEIGHTS["simple"]
     memory = setting.of(10, 3)
@@ -139,8 +157,7 @@ def laws(
     chances = seeking.chances()
     place = (found["uniform"].times * steps).round().long() - 1
     found["uniform"] = replace(found["uniform"], weights=(1 / (steps * chances[place])).float())
-    alike, drawn = (mean_gradient(each, model, x0, setting, batches) for each in made.values())
-    return found, float(alike @ drawn / (drawn @ drawn))
+    return found, slope(*(mean_gradients(each, model, x0, setting, batches) for each in made.values()))
 
 
 def toy(setting: Setting) -> logsnr.Denoiser:
@@ -182,9 +199,10 @@ def checks(found: Found) -> tuple[Check, ...]:
     made = []
     for where, laws, bar in (("toy", found.toy, 20), ("digits", found.digits, 3)):
         of_alike, of_drawn = noise(laws)
+        along, error = found.along[where]
         made += [
             above(f"{where}: noise scale of L_vlb, t drawn alike over p_t ∝ √E[L_t²]", of_alike / of_drawn, bar),
-            between(f"{where}: mean gradient with t drawn alike, along the other's", found.along[where], 0.8, 1.25),
+            between(f"{where}: mean gradient with t drawn alike, along the other's", along, 0.8, 1.25, error),
         ]
     drawn, count = found.toy["importance"], len(found.toy["importance"].norms)
     bare = float((drawn.bare - drawn.mean).square().sum()) / (noise(found.toy)[1] / count)
@@ -201,7 +219,7 @@ def draw(found: Found, figure: Figure) -> None:
     simple = found.toy["simple"]
     scales = [part / found.toy["importance"].square for part in noise(found.toy)]
     scales.append(simple.trace / simple.square)
-    drawn = bars.bar(["L_vlb,\nt alike", "L_vlb,\nby p_t", "L_simple"], scales, color=COLOURS.values())
+    drawn = bars.bar(["$L_{vlb}$,\nt alike", "$L_{vlb}$,\nby $p_t$", "$L_{simple}$"], scales, color=COLOURS.values())
     bars.bar_label(drawn, fmt="%.0f", padding=2)
     bars.set(yscale="log", ylabel="tr Cov(g)/|E g|²", title="toy: noise scale")
     bars.grid(visible=False, axis="x")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import logsnr
 from logsnr import likelihood, metrics, samplers
-from logsnr.gallery import Check, Exhibit, Setting, above, below, style
+from logsnr.gallery import Check, Exhibit, Setting, above, below, mean, standard_error, style
 
 SHOWN, WRONG = 8, "DDPM, mean alone"
 View = tuple[logsnr.Sampler, int, str]
@@ -116,22 +116,22 @@ def checks(found: Found) -> tuple[Check, ...]:
     flow, ddim = (found.pictures[name].reshape(-1, 64) for name in ("SDE, probability flow", "DDIM, deterministic"))
     alike = np.array([np.corrcoef(one, other)[0, 1] for one, other in zip(flow, ddim, strict=True)])
     bits = list(found.bits.values())
-    means, steps = [float(each.mean()) for each in bits], bits[0] - bits[1]
+    means, steps = list(map(mean, bits)), bits[0] - bits[1]
     return (
         below(f"Fréchet distance, worst of six views ({worst}), in units of real digits", right[worst], 2),
         above(f"Fréchet distance of {WRONG}", found.frechet[WRONG], 5),
         above(
             "DDIM and the probability flow: correlation of pictures from one x_T",
-            alike.mean(),
+            mean(alike),
             0.95,
-            float(alike.std() / len(alike) ** 0.5),
+            standard_error(alike),
         ),
         below("DDIM in variance-exploding units: largest difference of a pixel", found.units, 1e-2),
         above(
             "bits/dim: bound with T steps minus bound at T = ∞",
-            float(steps.mean()),
+            mean(steps),
             0,
-            float(steps.std() / len(steps) ** 0.5),
+            standard_error(steps),
         ),
         below("bits/dim: largest difference between the three estimators", max(means) - min(means), 0.5),
     )
@@ -151,9 +151,9 @@ def draw(found: Found, figure: Figure) -> None:
     _draw_frechet(found, axes["frechet"])
     places = range(len(found.bits))[::-1]
     for place, bits in zip(places, found.bits.values(), strict=True):
-        mean = float(bits.mean())
-        axes["bits"].errorbar(mean, place, xerr=float(bits.std() / len(bits) ** 0.5), fmt="o", color="C0", capsize=3)
-        axes["bits"].annotate(f"{mean:.2f}", (mean, place), (0, 6), textcoords="offset points", ha="center")
+        middle = mean(bits)
+        axes["bits"].errorbar(middle, place, xerr=standard_error(bits), fmt="o", color="C0", capsize=3)
+        axes["bits"].annotate(f"{middle:.2f}", (middle, place), (0, 6), textcoords="offset points", ha="center")
     axes["bits"].set_yticks(places, list(found.bits))
     axes["bits"].set(xlabel="bits/dim of held-out digits", title="one likelihood", ylim=(-0.5, len(found.bits) - 0.3))
 
