@@ -175,6 +175,14 @@ def test_one_model_six_papers_runs(tmp_path: Path) -> None:
     run("\n".join([script, *blocks(document, "python")]), tmp_path)
 
 
+def test_likelihood_runs(tmp_path: Path) -> None:
+    """Its two Python blocks, on a run of a few steps."""
+    train = ["train", "ddpm", "--out", "runs/digits", "--steps", "4", "--network", "tiny", "--quiet"]
+    script = f"from logsnr.cli import main\nassert main({train!r}) == 0"
+    said = run("\n".join([script, *blocks(ROOT / "docs" / "likelihood.md", "python")]), tmp_path)
+    assert "0.1 bits/dim: " in said
+
+
 def test_three_algorithms_draw_from_the_data(tmp_path: Path) -> None:
     """The blocks of families.md: each sampler finds both modes and the weight of each."""
     said = run("\n".join(blocks(ROOT / "docs" / "families.md", "python")), tmp_path)

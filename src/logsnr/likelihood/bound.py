@@ -11,7 +11,7 @@ uniformly (a mean *without* the factor T is the classic error).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,7 @@ from logsnr.likelihood.estimate import Estimate, Estimator
 from logsnr.objectives import VDM, Setting, Uniform
 from logsnr.objectives.weights import simple
 from logsnr.path import Path
+from logsnr.prediction import Prediction
 from logsnr.terms import last_step, step_nats
 
 STEPS = 1000  # of the chain where the schedule is continuous
@@ -62,17 +63,40 @@ class Bound:
 
     def term(self, model: Model, x0: Tensor, eps: Tensor, step: Tensor, **condition: Tensor) -> Tensor:
         """The term of step `step`, (B,) in 0 … S − 1 counted from the noise end, in nats, (B,)."""
+        return self._step(model, x0, eps, step, condition)[1]
+
+    def _step(
+        self, model: Model, x0: Tensor, eps: Tensor, step: Tensor, condition: Mapping[str, Tensor]
+    ) -> tuple[Prediction, Tensor]:
         t, s = self.grid[step], self.grid[step + 1]
-        return step_nats(model(t.perturb(x0, eps), t, **condition), x0, s, self.rule, self.decoder)
+        prediction = model(t.perturb(x0, eps), t, **condition)
+        return prediction, step_nats(prediction, x0, s, self.rule, self.decoder)
+
+    def _steps(
+        self, model: Model, x0: Tensor, draws: Draws, condition: Mapping[str, Tensor]
+    ) -> Iterator[tuple[Prediction, Tensor]]:
+        """The model's answer and the term of every step, from the noise end, each with noise of its own."""
+        for i in range(self.steps):
+            yield self._step(model, x0, draws.normal(f"eps/{i}", x0), torch.full((len(x0),), i), condition)
 
     def curve(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Tensor:
         """Every term once, each with its own noise: (B, S) in nats, from the noise end; the last is the decoder's (I6).
 
         The bound is `prior` plus their sum. S evaluations of the model an example.
         """
-        steps = [torch.full((len(x0),), i) for i in range(self.steps)]
-        terms = [self.term(model, x0, draws.normal(f"eps/{int(i[0])}", x0), i, **condition) for i in steps]
-        return torch.stack(terms, dim=1)
+        return torch.stack([nats for _, nats in self._steps(model, x0, draws, condition)], dim=1)
+
+    def rate_distortion(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> tuple[Tensor, Tensor]:
+        """What a receiver of x_t knows, from the noise end to the lowest finite level (DDPM, section 4.3, figure 5).
+
+        Rate, (B, S) in nats: the prior and the terms of the steps down to t, what x_t has cost. Distortion, (B, S): the
+        mean over dimensions of (x0 − x̂0(x_t))², whose root the paper shows. S evaluations of the model an example.
+        """
+        paid, distortion = [self.prior(x0)], []
+        for prediction, nats in self._steps(model, x0, draws, condition):
+            distortion.append((x0 - prediction.x0).square().flatten(1).mean(1))
+            paid.append(nats)
+        return torch.stack(paid[:-1], dim=1).cumsum(1), torch.stack(distortion, dim=1)
 
     def estimate(self, model: Model, x0: Tensor, draws: Draws, **condition: Tensor) -> Estimate:
         """Prior + reconstruction + one drawn diffusion term divided by its probability, unbiased for each example.
