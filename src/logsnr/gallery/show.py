@@ -58,6 +58,10 @@ def picture(exhibit: Exhibit[Any], found: Any, paper: str, file: Path) -> None:
         figure = Figure()
         FigureCanvasAgg(figure)
         exhibit.draw(found, figure)
+        for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+            labels = [label.get_text() for label in axis.get_ticklabels()]
+            if (set_low := [mathtext(label) for label in labels]) != labels:  # written by hand, at fixed places
+                axis.set_ticklabels(set_low)
         for text in figure.findobj(Text):
             text.set_text(mathtext(text.get_text()))
         with whole(file) as fresh:
