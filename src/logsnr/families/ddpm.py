@@ -6,7 +6,7 @@ from typing import Any
 def ddpm() -> dict[str, Any]:
     """Section 4: T = 1000, β from 1e-4 to 0.02, a noise-predicting U-Net, L_simple, β_t as the reverse variance.
 
-    Sampling defaults to DDIM in 50 steps with η = 0.6: a little fresh noise in every step forgives a network that has
+    Sampling defaults to DDIM in 50 steps with η = 0.7: a little fresh noise in every step forgives a network that has
     not had the paper's 800,000. `--sampler ancestral --steps 1000` is algorithm 2, `--sampler ddim` has η = 0.
     """
     return {
@@ -16,5 +16,5 @@ def ddpm() -> dict[str, Any]:
         "label": "index",
         "variance": "large",
         "objective": {"weight": "simple", "times": {"name": "uniform"}},
-        "sample": {"sampler": {"name": "ddim", "eta": 0.6}, "steps": 50},
+        "sample": {"sampler": {"name": "ddim", "eta": 0.7}, "steps": 50},
     }
