@@ -88,6 +88,7 @@ class Task:
             "sampler": manifest["sampler"],
             "options": manifest["options"],
             "evaluations_per_example": manifest["evaluations_per_example"],
+            "precision": manifest["precision"],
         }
 
 
@@ -145,12 +146,14 @@ def main() -> int:
         print(json.dumps(found[-1]), flush=True)
     if args.record:
         args.record.mkdir(parents=True, exist_ok=True)
+        here = machine(MachineConfig()).record()
+        del here["precision"], here["compile"]  # "auto" is settled by the network of each run
         setting = {
             "data": Path(args.data).name,
             "minutes": args.minutes,
             "flags": args.flags,
             "seed": args.seed,
-            **machine(MachineConfig()).record(),
+            **here,
         }
         (args.record / "results.json").write_text(json.dumps({**setting, "runs": found}, indent=2) + "\n")
         draw(args.out, found, args.record)

@@ -21,7 +21,7 @@ def vp_sde() -> dict[str, Any]:
 
 
 def subvp_sde() -> dict[str, Any]:
-    """Sub-VP: the same β, a smaller variance, σ = 1 − α² (eq. 29). All else as `vp_sde`, but steps equal in t, η = 0.9."""
+    """Sub-VP: the same β, a smaller variance, σ = 1 − α² (eq. 29). Else as `vp_sde`, but steps equal in t, η = 0.9."""
     return {
         "schedule": {"name": "beta_linear", "beta_min": 0.1, "beta_max": 20.0, "t_min": 1e-5},
         "scale": "sub_vp",
