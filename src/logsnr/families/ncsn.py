@@ -29,8 +29,8 @@ def ncsnv2() -> dict[str, Any]:
     """2020: σ_1 the largest distance of the data, ratio and step size in closed form, s_θ(x, σ) = s_θ(x)/σ, T = 5.
 
     The levels are the paper's techniques for `digits` in [−1, 1], D = 64; `logsnr explain ncsnv2 --data DATA` gives
-    those of other data. ε is 1.3 times the closed form's: ε T/σ_L² over an e-fold of σ is then 5.3 relaxation times,
-    where the 232 levels of CIFAR-10 have 8.4 and the 22 of digits would have 4.2. A larger ε relaxes further and blurs
+    those of other data. ε is 1.3 times the closed form's: ε T/σ_L² over an e-fold of σ is then 5.1 relaxation times,
+    where the 232 levels of CIFAR-10 have 8.4 and the 22 of digits would have 4.0. A larger ε relaxes further and blurs
     more: samples are denser, and their moments farther from the data's.
     """
     return {
