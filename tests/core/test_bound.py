@@ -165,22 +165,22 @@ def test_the_curve_is_every_term_once(scale: Scale) -> None:
 
 
 def test_progressive_coding_of_a_gaussian_is_shannon_s_rate_distortion_function(scale: Scale) -> None:
-    """R = ½ log(v/D) in the limit of many steps, from above by less than a step; x̂0 is off by what x_t leaves open."""
-    variance, count, steps = 0.3, 10_000, 200
+    """R = ½ log(v/D) a dimension with many steps, from above by less than a step; x̂0 is off by what x_t leaves open."""
+    variance, count, steps, dims = 0.3, 5_000, 200, 2
     path = Path(Linear(-9, 12), SCALES[scale.name])
     of = bound(path.grid(steps), path.prior_std, "small", gaussian_density)
-    law, draws = gaussian(torch.zeros(1, dtype=torch.float64), variance), Draws(2, 0, torch.arange(count), count)
-    x0 = variance**0.5 * draws.normal("x0", torch.empty(count, 1, dtype=torch.float64))
+    law, draws = gaussian(torch.zeros(dims, dtype=torch.float64), variance), Draws(2, 0, torch.arange(count), count)
+    x0 = variance**0.5 * draws.normal("x0", torch.empty(count, dims, dtype=torch.float64))
     rate, distortion = of.rate_distortion(Oracle(law), x0, draws)
     sums = of.prior(x0).unsqueeze(1) + of.curve(Oracle(law), x0, draws).cumsum(1)
     assert torch.allclose(rate, torch.cat([of.prior(x0).unsqueeze(1), sums[:, :-1]], 1), rtol=1e-12)
     left = variance / (1 + variance * torch.exp(-of.grid.gamma[:-1]))
-    assert torch.allclose(distortion.mean(0), left, rtol=5 * (2 / count) ** 0.5)
-    over = rate.mean(0) - 0.5 * torch.log(variance / left)
+    assert torch.allclose(distortion.mean(0), left, rtol=5 * (2 / (dims * count)) ** 0.5)
+    over = rate.mean(0) - 0.5 * dims * torch.log(variance / left)
     noise = 5 * rate.std(0) / count**0.5 + of.prior(x0).mean()
     assert bool((over > -noise).all())
     assert bool((over < float(-of.grid.gamma[:-1].diff()[0]) * rate.mean(0) + noise).all())
-    assert float(noise.max()) < 0.1 < 3.9 < float(rate.mean(0)[-1]), "nats"
+    assert float(noise.max()) < 0.2 < 7.8 < float(rate.mean(0)[-1]), "nats"
 
 
 def test_prior_is_the_divergence_of_the_last_marginal(scale: Scale) -> None:
