@@ -219,7 +219,7 @@ def draw(found: Found, figure: Figure) -> None:
     simple = found.toy["simple"]
     scales = [part / found.toy["importance"].square for part in noise(found.toy)]
     scales.append(simple.trace / simple.square)
-    drawn = bars.bar(["$L_{vlb}$,\nt alike", "$L_{vlb}$,\nby $p_t$", "$L_{simple}$"], scales, color=COLOURS.values())
+    drawn = bars.bar(["L_vlb,\nt alike", "L_vlb,\nby p_t", "L_simple"], scales, color=COLOURS.values())
     bars.bar_label(drawn, fmt="%.0f", padding=2)
     bars.set(yscale="log", ylabel="tr Cov(g)/|E g|²", title="toy: noise scale")
     bars.grid(visible=False, axis="x")
