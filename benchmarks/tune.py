@@ -8,8 +8,9 @@
 Of the 1300 training digits 1040 are fitted and 260 held back, always the same; the test split is not looked at. Each
 --train candidate is trained for the steps that it would make in so many minutes on two quiet cores: those of the
 reference, scaled by its user time a step beside the reference's, measured here in turn, so that the machine may be
-busy. Each is then sampled in every --sample way. Figures are the loss of the validation digits, and density, coverage
-and Fréchet distance of samples beside the fitted digits as ratios to the validation digits, in groups of as many.
+busy; its cooldown goes by these steps. Each is then sampled in every --sample way. Figures are the loss of the
+validation digits, and density, coverage and Fréchet distance of samples beside the fitted digits as ratios to the
+validation digits, in groups of as many.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from logsnr.run.trained import Trained
 
 VALIDATION = 260
 REFERENCE = ("ddpm", "network.name=digits network.channels=24 train.batch_size=96 machine.precision=fp32")
-REFERENCE_SECONDS = 0.0525  # of its steps on two quiet cores, all that a run does beside them included
+REFERENCE_SECONDS = 0.0525  # of its steps on two quiet cores, all that a run does beside them included: set your own
 PACE_STEPS, LOSS_ROUNDS = 8, 16
 
 
@@ -116,6 +117,7 @@ def measured(recipe: str, train: str, samplings: Sequence[str], *, seed: int, mi
     config = configured(recipe, train, seed)
     session = started(config)
     steps = steps_in(minutes, config)
+    session.trainer.engine.clock = lambda: session.trainer.step / steps
     advance(session, steps)
     rows = []
     with session.trainer.averages.swap():

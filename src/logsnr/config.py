@@ -88,8 +88,9 @@ class SampleConfig:
 class TrainConfig:
     """How it is trained. Half-lives and totals in images, so that the batch size can change without them.
 
-    lr: None for what suits the size of the network. preview_every: steps, 0 for never, None for what costs less than
-    5 % of the time.
+    lr: None for what suits the size of the network. cooldown: the last part of a run's `minutes`, over which the rate
+    falls to 0; a run in steps has `decay` for that, and by default keeps its rate, so that it can be prolonged.
+    preview_every: steps, 0 for never, None for what costs less than 5 % of the time.
     """
 
     steps: int = 10_000
@@ -99,6 +100,7 @@ class TrainConfig:
     micro_batch: int | None = None
     lr: float | None = None
     decay: str = "constant"
+    cooldown: float = 0.6
     warmup_steps: int = 200
     weight_decay: float = 0.0
     betas: tuple[float, ...] = (0.9, 0.999)
@@ -124,6 +126,8 @@ class TrainConfig:
                 f"train.lr = {self.lr}, warmup_steps = {self.warmup_steps}, weight_decay = {self.weight_decay}; "
                 "allowed: lr > 0, the others >= 0"
             )
+        if not 0 <= self.cooldown <= 1:
+            raise ValueError(f"train.cooldown = {self.cooldown}; allowed: 0 to 1")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"train.betas = {list(self.betas)}; allowed: two numbers, 0 to below 1")
         if self.clip_norm is not None and self.clip_norm <= 0:
@@ -178,9 +182,8 @@ class RunConfig:
 
 # What may differ between a run and its continuation: when it stops, how often it reports, where it runs.
 FREE_ON_RESUME = (
-    "data.source", "train.steps", "train.minutes", "train.images", "train.checkpoint_every", "train.keep",
-    "train.preview_every", "train.holdout_every", "train.log_every", "machine.device",
-    "machine.engine",
+    "data.source", "train.steps", "train.minutes", "train.images", "train.cooldown", "train.checkpoint_every",
+    "train.keep", "train.preview_every", "train.holdout_every", "train.log_every", "machine.device", "machine.engine",
 )  # fmt: skip
 
 

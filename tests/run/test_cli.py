@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import yaml
 from logsnr.cli import VERBS
 from logsnr.config import FREE_ON_RESUME, assignment, from_dict, resolve
 from logsnr.records import leaves, to_dict
-from logsnr.run import load
+from logsnr.run import load, training
 from tests.run.conftest import TINY
 
 Verb = Callable[..., tuple[int, str, str]]
@@ -152,6 +154,25 @@ def test_two_averages_are_kept_and_sampled(logsnr: Verb, tmp_path: Path) -> None
     assert logsnr(*words)[0] == 0
     assert {file.stem for file in out.glob("checkpoints/*/*.safetensors")} == {"model", "ema", "ema-50", "optimizer"}
     assert logsnr("sample", out, "--n", "1", "--steps", "2", "--weights", "ema-50", "--quiet")[0] == 0
+
+
+def test_the_rate_falls_over_the_last_part_of_the_minutes_and_is_whole_again_where_they_are_more(
+    logsnr: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that says one second a step; a step knows what was spent before the last one."""
+    ticks = itertools.count()
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    words = ["train", "ddpm", "--out", tmp_path, "--lr", "0.5", *TINY, "--set", "train.warmup_steps=0"]
+    for seconds in (10, 12, 24):
+        assert logsnr(*words, "--minutes", seconds / 60)[0] == 0
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    spent = (
+        [max(0, step - 1) / 10 for step in range(10)]
+        + [10 / 12] * 2
+        + [max(12, step - 1) / 24 for step in range(12, 24)]
+    )
+    expected = [0.5 * min(1, (1 - share) / 0.6) for share in spent]
+    assert [record["lr"] for record in records if "lr" in record] == pytest.approx(expected, rel=1e-12)
 
 
 def test_minutes_stop_a_run(logsnr: Verb, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def one_line(result: tuple[int, str, str], *culprits: str, status: int = 2) -> N
         (["train", "ddpm", "--lr", "inf"], ("train.lr", "inf")),
         (["train", "ddpm", "--minutes", "nan"], ("train.minutes",)),
         (["train", "ddpm", "--minutes", "-1"], ("train.minutes",)),
+        (["train", "ddpm", "--set", "train.cooldown=2"], ("train.cooldown = 2", "0 to 1")),
         (["train", "ddpm", "--seed", "18446744073709551616"], ("seed",)),
         (["train", "ddpm", "--channels", "0"], ("0",)),
         (["train", "ddpm", "--step", "1"], ("--step",)),

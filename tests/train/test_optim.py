@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -30,6 +31,15 @@ def test_cosine_is_half_of_one_plus_cosine() -> None:
     for step in range(21):
         expected = 0.5 * (1 + math.cos(math.pi * step / 20))
         assert learning_rate(step, base=1.0, total_steps=20, decay="cosine") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("decay", ["constant", "linear"])
+def test_the_cooldown_multiplies_every_law_by_what_is_left_of_the_time(decay: str) -> None:
+    law = partial(learning_rate, base=2.0, warmup_steps=10, total_steps=110, decay=decay)
+    for step in (3, 10, 60):
+        rates = [law(step, spent, cooldown=0.4) for spent in (0.0, 0.6, 0.7, 0.9, 1.0, 1.2)]
+        assert rates == pytest.approx([law(step) * left for left in (1.0, 1.0, 0.75, 0.25, 0.0, 0.0)], rel=1e-12)
+        assert law(step, 0.99, cooldown=0.0) == law(step)
 
 
 def test_every_law_runs_from_one_to_its_end_and_unknown_ones_are_named() -> None:

@@ -23,7 +23,7 @@ def test_equals_a_loop_written_by_hand_bit_for_bit() -> None:
     optimizer = adamw(bare, lr=1.0, weight_decay=0.01)
     average = [p.detach().clone() for p in bare.model.parameters()]
     for batch, report in zip(batches(0, 8), run.steps(batches(0, 8)), strict=True):
-        optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = law(batch.step)
+        optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = law(batch.step, 0.0)
         loss = bare(batch.x, Draws(11, batch.step, batch.index, SIZE), **batch.condition)
         optimizer.zero_grad()
         (loss.total.sum() / SIZE).backward()
@@ -35,7 +35,7 @@ def test_equals_a_loop_written_by_hand_bit_for_bit() -> None:
         d = 0.5 ** (SIZE / min(300, 0.05 * seen))
         for a, p in zip(average, bare.model.parameters(), strict=True):
             a.mul_(d).add_(p.detach(), alpha=1 - d)
-        assert (report.step, report.images, report.lr) == (batch.step + 1, seen, law(batch.step))
+        assert (report.step, report.images, report.lr) == (batch.step + 1, seen, law(batch.step, 0.0))
         assert report.loss == pytest.approx(loss.total.mean().item(), rel=1e-6)
         assert report.grad_norm == norm.item()
         for p, q in zip(bare.parameters(), ours.parameters(), strict=True):
@@ -64,7 +64,7 @@ def test_gradient_does_not_know_the_split(micro_batch: int) -> None:
             Engine(task),
             MovingAverages(task.model, [300]),
             optimizer,
-            learning_rate=lambda step: 1.0,
+            learning_rate=lambda step, spent: 1.0,
             seed=3,
             micro_batch=micro,
             clip_norm=None,

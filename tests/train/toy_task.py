@@ -65,8 +65,8 @@ class Toy(nn.Module):
         self.history.mul_(0.9).add_(torch.bincount((times * 4).long(), losses, minlength=4), alpha=0.02)
 
 
-def law(step: int) -> float:
-    return learning_rate(step, base=0.02, warmup_steps=3, total_steps=40, decay="cosine")
+def law(step: int, spent: float) -> float:
+    return learning_rate(step, spent, base=0.02, warmup_steps=3, total_steps=40, decay="cosine", cooldown=0.5)
 
 
 def trainer(task: Toy, **settings: Any) -> Trainer:

@@ -150,7 +150,14 @@ def trainer_for(
     task, law = build.task(config, model, lattice, network["num_classes"]), config.train
     beta1, beta2 = law.betas
     lr = LEARNING_RATE if law.lr is None else law.lr
-    rate = partial(learning_rate, base=lr, warmup_steps=law.warmup_steps, total_steps=law.steps, decay=law.decay)
+    rate = partial(
+        learning_rate,
+        base=lr,
+        warmup_steps=law.warmup_steps,
+        total_steps=law.steps,
+        decay=law.decay,
+        cooldown=law.cooldown,
+    )
     rate(law.warmup_steps)  # an impossible law is an error now, not after the warm-up
     second = config.objective.loss.name == "sliced" or network.get("output") == "energy"
     if config.machine.engine == "fsdp" and ranks.count > 1 and second:

@@ -4,7 +4,8 @@
 
 The same command goes on where it stopped. Everything a step does is a function of the weights, the data and
 (seed, step), and a checkpoint is whole or absent, so a run that was killed and continued is, bit for bit, the run that
-was left alone; its log has no missing and no repeated record.
+was left alone; its log has no missing and no repeated record. A run of so many minutes ends by the clock, and so does
+its cooldown: two of them agree to the bit until it begins.
 """
 
 from __future__ import annotations
@@ -105,10 +106,15 @@ def _finished(session: Session) -> bool:
     return trainer.step >= law.steps or (law.images is not None and trainer.images >= law.images)
 
 
+def _spent(session: Session) -> float:
+    """The share of its minutes that the run has used, 0 where it has no such limit."""
+    minutes = session.config.train.minutes
+    return session.elapsed / (60 * minutes) if minutes else 0.0
+
+
 def _wish(session: Session, stop: Stop | None = None) -> int:
     """Whether this rank wants to leave, and why."""
-    minutes = session.config.train.minutes
-    if minutes is not None and session.elapsed >= 60 * minutes:
+    if _spent(session) >= 1:
         return TIME_IS_UP
     return TOLD_TO_STOP if stop is not None and stop.requested else STAY
 
@@ -123,7 +129,8 @@ def _loop(session: Session) -> Path:
     batches, kind = session.batches.iterate(trainer.step), Journal if session.ranks.first else Unwritten
     with Stop() as stop, kind(session.out / "log.jsonl") as journal, closing(batches):
         journal.keep_until(trainer.step)
-        trainer.engine.wish = partial(_wish, session, stop)
+        trainer.engine.wish, trainer.engine.clock = partial(_wish, session, stop), partial(_spent, session)
+        trainer.engine.spent = _spent(session)  # from the checkpoint, so the same on all ranks
         tick = time.perf_counter()
         for report in _until_not_finite(session, journal, batches):
             # what is logged depends on the step alone, never on where a run was stopped: logs of resumed runs agree

@@ -8,7 +8,8 @@ ddp: every rank has the whole model. fsdp: the network's parameters are sharded 
 a learned schedule or of the objective, stay replicated, as they are used outside the wrapped forward.
 
 What the log, the law of t and the judgement of a step need of all examples travels in one tensor of the host, together
-with each rank's share of the gradient norm and its wish to leave: ranks decide alike because they know the same.
+with each rank's share of the gradient norm, its wish to leave and its clock: ranks decide alike because they know the
+same.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def local(tensor: Tensor) -> Tensor:
 class Engine:
     """One rank that trains alone. task: module whose forward returns a `Loss`.
 
-    wish: asked once a step how much this rank wants to leave, 0 for not at all. together: whether every forward needs
+    wish: asked once a step how much this rank wants to leave, 0 for not at all. clock: asked once a step which share of
+    its time is spent; `spent` is the greatest of all ranks, as of the last step. together: whether every forward needs
     all ranks.
     """
 
@@ -54,7 +56,8 @@ class Engine:
     def __init__(self, task: nn.Module, rank: int = 0, ranks: int = 1) -> None:
         self.task, self.rank, self.ranks = task, rank, ranks
         self.wish: Callable[[], int] = lambda: 0
-        self._told = 0
+        self.clock: Callable[[], float] = lambda: 0.0
+        self.spent, self._told = 0.0, 0
 
     def forward(self, x: Tensor, draws: Draws, **condition: Tensor) -> Loss:
         """The task's answer, through whatever sees to the gradients."""
@@ -79,16 +82,17 @@ class Engine:
 
     def exchanged(self, norm: float, columns: Tensor, global_batch: int) -> tuple[float, Tensor]:
         """The global norm, and what all ranks know of their examples: columns (k, n) → (k, B) in global order, CPU."""
+        self.spent = self.clock()
         if self.ranks == 1:
             return norm, columns
-        own = torch.tensor([norm, self.wish(), columns.shape[1]], dtype=torch.float64)
+        own = torch.tensor([norm, self.wish(), self.spent, columns.shape[1]], dtype=torch.float64)
         room = -(-global_batch // self.ranks) - columns.shape[1]
         mine = torch.cat([own, torch.nn.functional.pad(columns, (0, room)).flatten()])
         parts = [torch.empty_like(mine) for _ in range(self.ranks)]
         dist.all_gather(parts, mine)
-        norms, wishes, counts = torch.stack([part[:3] for part in parts]).unbind(1)
-        self._told = int(wishes.max())
-        tables = [part[3:].reshape(len(columns), -1) for part in parts]
+        norms, wishes, clocks, counts = torch.stack([part[: len(own)] for part in parts]).unbind(1)
+        self._told, self.spent = int(wishes.max()), float(clocks.max())
+        tables = [part[len(own) :].reshape(len(columns), -1) for part in parts]
         rows = [table[:, : int(count)] for table, count in zip(tables, counts, strict=True)]
         return float(torch.linalg.vector_norm(norms)), torch.cat(rows, dim=1)
 

@@ -1,9 +1,13 @@
 """AdamW and the law of its learning rate (Kingma & Ba 2015; Loshchilov & Hutter 2019).
 
 Weight decay acts on matrices and filters only: pulling gains and biases to zero regularises nothing. The
-learning rate is a function of the step, so a resumed run needs no scheduler state. The optimiser's own state
-is flattened to `exp_avg.<parameter>`, `exp_avg_sq.<parameter>`, `step.<parameter>`, which any tool that reads
-safetensors can show.
+learning rate is a function of the step and, where a run has so many minutes and nobody knows how many steps these
+are, of the share of its time that is spent; so a resumed run needs no scheduler state. At a constant rate the weights
+wander about what they are learning, which averaging mends in part; a cooldown at the end of any length of constant
+rate ends where a law made for that length would have (Hägele et al. 2024).
+
+The optimiser's own state is flattened to `exp_avg.<parameter>`, `exp_avg_sq.<parameter>`, `step.<parameter>`, which any
+tool that reads safetensors can show.
 """
 
 from __future__ import annotations
@@ -27,17 +31,27 @@ _FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 
 
 def learning_rate(
-    step: int, *, base: float, warmup_steps: int = 0, total_steps: int | None = None, decay: str = "constant"
+    step: int,
+    spent: float = 0.0,
+    *,
+    base: float,
+    warmup_steps: int = 0,
+    total_steps: int | None = None,
+    decay: str = "constant",
+    cooldown: float = 0.0,
 ) -> float:
     """The rate of the update that follows `step` finished ones.
 
     It rises linearly, base · (step + 1) / warmup_steps, to `base` at the last warm-up step, then falls by the
     named law of progress = (step − warmup_steps) / (total_steps − warmup_steps) and is zero at total_steps,
-    when the run is over: no update is wasted at either end. ValueError for an unknown law or one without its
-    total_steps.
+    when the run is over: no update is wasted at either end. Besides it falls to zero linearly in the last part
+    `cooldown` of the time, of which `spent` is over: by (1 − spent) / cooldown. ValueError for an unknown law or one
+    without its total_steps.
     """
     if decay not in DECAYS:
         raise ValueError(f"unknown learning-rate decay {decay!r}; known: {', '.join(DECAYS)}")
+    if cooldown:
+        base *= min(1.0, max(0.0, 1.0 - spent) / cooldown)
     if step < warmup_steps:
         return base * (step + 1) / warmup_steps
     if decay == "constant":

@@ -3,8 +3,9 @@
 It knows "a module that returns a `Loss`" and nothing of noise levels. What a step does is a function of the
 weights, of the batch and of (seed, step): noise comes from `Draws`, dropout is re-seeded for every
 micro-batch, the learning rate is a law of the step. So 2N steps are, bit for bit, N steps, a checkpoint, and
-N steps in another process. Of several ranks (`engine`) each steps on its share of the batch, and all know the
-numbers of the whole, so that they report and decide alike.
+N steps in another process. (A run that is given a time is the exception: at its end the rate goes by the
+clock.) Of several ranks (`engine`) each steps on its share of the batch, and all know the numbers of the whole,
+so that they report and decide alike.
 
 A step whose loss or gradient is not finite moves nothing and is counted; the data goes on. The check needs
 the loss and the gradient norm on the host before the optimiser moves: that transfer, which also carries what
@@ -82,7 +83,8 @@ class Trainer:
         optimiser step with the batch's times and drawn terms as CPU tensors (B,) in global order. Its tensors outside
         the model (say, the history of an importance sampler) are the checkpoint's group `task`.
     averages: of the module that is "the model", which lies within the task.
-    optimizer: over the task's parameters. learning_rate: law of the number of finished steps.
+    optimizer: over the task's parameters. learning_rate: law of the number of finished steps and of the share of the
+        time that is spent, as the engine knows it.
     micro_batch: most examples in one forward of a rank; None for all. The sum of gradients does not know the split.
     clip_norm: largest global norm of the gradient; None for no limit.
     max_skipped: this many steps in a row that are not finite raise `NonFiniteLoss`.
@@ -94,7 +96,7 @@ class Trainer:
         averages: MovingAverages,
         optimizer: torch.optim.Optimizer,
         *,
-        learning_rate: Callable[[int], float],
+        learning_rate: Callable[[int, float], float],
         seed: int = 0,
         micro_batch: int | None = None,
         clip_norm: float | None = 1.0,
@@ -122,7 +124,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> Report:
         started = time.perf_counter()
-        lr = self.learning_rate(self.step)
+        lr = self.learning_rate(self.step, self.engine.spent)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad()

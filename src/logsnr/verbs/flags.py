@@ -48,7 +48,7 @@ def _train(parser: Parser) -> None:
     train = parser.add_argument_group("training")
     for flag, kind, text in (
         ("steps", int, "stop after this many optimiser steps"),
-        ("minutes", float, "stop after this many minutes"),
+        ("minutes", float, "stop after this many minutes, at a learning rate that falls to 0 until then"),
         ("images", int, "stop after this many images"),
         ("batch-size", int, "images an optimiser step, over all devices"),
         ("micro-batch", int, "most images at once; the rest is accumulated"),
