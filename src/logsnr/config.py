@@ -88,8 +88,8 @@ class SampleConfig:
 class TrainConfig:
     """How it is trained. Half-lives and totals in images, so that the batch size can change without them.
 
-    lr: None for what suits the size of the network. cooldown: the last part of a run's `minutes`, over which the rate
-    falls to 0; a run in steps has `decay` for that, and by default keeps its rate, so that it can be prolonged.
+    lr: None for what suits the size of the network. cooldown: the last part of a run with `minutes`, over which the
+    rate falls to 0; a run in steps has `decay` for that, and by default keeps its rate, so that it can be prolonged.
     preview_every: steps, 0 for never, None for what costs less than 5 % of the time.
     """
 

@@ -175,6 +175,19 @@ def test_the_rate_falls_over_the_last_part_of_the_minutes_and_is_whole_again_whe
     assert [record["lr"] for record in records if "lr" in record] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("limit", [("--steps", "5"), ("--images", "40")])
+def test_the_rate_falls_by_whichever_limit_comes_first(logsnr: Verb, tmp_path: Path, limit: tuple[str, str]) -> None:
+    """Steps of 8 images; where there are no minutes the rate stays."""
+    rates = {}
+    for name, time in (("timed", ("--minutes", "100", "--set", "train.cooldown=1")), ("not", ())):
+        words = ["train", "ddpm", "--out", tmp_path / name, "--lr", "0.5", *TINY, "--set", "train.warmup_steps=0"]
+        assert logsnr(*words, *limit, *time)[0] == 0
+        records = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        rates[name] = [record["lr"] for record in records if "lr" in record]
+    # a step knows what was spent before the last one
+    assert rates == {"timed": pytest.approx([0.5, 0.5, 0.4, 0.3, 0.2], rel=1e-3), "not": [0.5] * 5}
+
+
 def test_minutes_stop_a_run(logsnr: Verb, tmp_path: Path) -> None:
     status, out, _ = logsnr("train", "ddpm", "--out", tmp_path, "--minutes", "0.0001", "--json", *TINY)
     assert status == 0

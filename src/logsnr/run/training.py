@@ -107,14 +107,18 @@ def _finished(session: Session) -> bool:
 
 
 def _spent(session: Session) -> float:
-    """The share of its minutes that the run has used, 0 where it has no such limit."""
-    minutes = session.config.train.minutes
-    return session.elapsed / (60 * minutes) if minutes else 0.0
+    """Of a run that has minutes, how much is over by the limit that will end it; 0 of any other."""
+    law, trainer = session.config.train, session.trainer
+    if law.minutes is None:
+        return 0.0
+    shares = [session.elapsed / (60 * law.minutes), trainer.step / law.steps]
+    return max(shares if law.images is None else [*shares, trainer.images / law.images])
 
 
 def _wish(session: Session, stop: Stop | None = None) -> int:
     """Whether this rank wants to leave, and why."""
-    if _spent(session) >= 1:
+    minutes = session.config.train.minutes
+    if minutes is not None and session.elapsed >= 60 * minutes:
         return TIME_IS_UP
     return TOLD_TO_STOP if stop is not None and stop.requested else STAY
 
