@@ -9,8 +9,8 @@ A bound of one model is not a bound of another: comparing them on one T would fa
 models differ in more than the loss: VDM learns γ and decodes from the lowest level, the others keep the schedules and
 the decoder of their papers. The order found is reported as it is; its standard errors are of the paired differences
 between neighbours, over digits, and know nothing of the scatter between trainings. That scatter decides between T = ∞
-and T = 1000, whose losses theory has a third of a percent apart: three runs with one seed, whose steps the clock had
-numbered otherwise, found +0.0004, −0.015 and −0.003 bits/dim, ± 0.012 each.
+and T = 1000, whose losses theory has a third of a percent apart: runs with one seed found +0.0004 and −0.015 bits/dim
+at a constant learning rate and −0.003 at one that falls, ± 0.012 each.
 """
 
 from __future__ import annotations
