@@ -61,9 +61,9 @@ def layers(words: str) -> list[dict[str, Any]]:
     return [assignment(word) for word in shlex.split(words)]
 
 
-def configured(recipe: str, words: str, seed: int = 0) -> RunConfig:
+def configured(recipe: str, words: str, seed: int = 0, minutes: float | None = None) -> RunConfig:
     """A recipe with these settings."""
-    return resolved(resolve(recipe, [nested("seed", seed), *layers(words)]), FITTED)
+    return resolved(resolve(recipe, [nested("seed", seed), nested("train.minutes", minutes), *layers(words)]), FITTED)
 
 
 def started(config: RunConfig) -> Session:
@@ -114,7 +114,7 @@ def figures(samples: np.ndarray) -> dict[str, float]:
 
 def measured(recipe: str, train: str, samplings: Sequence[str], *, seed: int, minutes: float, count: int) -> list[dict]:
     """One training, and a row for each way to sample it."""
-    config = configured(recipe, train, seed)
+    config = configured(recipe, train, seed, minutes)
     session = started(config)
     steps = steps_in(minutes, config)
     session.trainer.engine.clock = lambda: session.trainer.step / steps

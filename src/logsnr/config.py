@@ -89,7 +89,7 @@ class TrainConfig:
     """How it is trained. Half-lives and totals in images, so that the batch size can change without them.
 
     lr: None for what suits the size of the network. cooldown: the last part of a run with `minutes`, over which the
-    rate falls to 0; a run in steps has `decay` for that, and by default keeps its rate, so that it can be prolonged.
+    constant rate falls to 0; a run in steps keeps its rate, so that it can be prolonged, and has `decay` to fall.
     preview_every: steps, 0 for never, None for what costs less than 5 % of the time.
     """
 
@@ -182,8 +182,8 @@ class RunConfig:
 
 # What may differ between a run and its continuation: when it stops, how often it reports, where it runs.
 FREE_ON_RESUME = (
-    "data.source", "train.steps", "train.minutes", "train.images", "train.cooldown", "train.checkpoint_every",
-    "train.keep", "train.preview_every", "train.holdout_every", "train.log_every", "machine.device", "machine.engine",
+    "data.source", "train.steps", "train.minutes", "train.images", "train.checkpoint_every", "train.keep",
+    "train.preview_every", "train.holdout_every", "train.log_every", "machine.device", "machine.engine",
 )  # fmt: skip
 
 

@@ -114,6 +114,37 @@ def test_a_law_that_ends_with_the_steps_cannot_be_prolonged(logsnr: Verb, tmp_pa
     assert "train.steps" in err
 
 
+def test_a_cooldown_by_steps_is_the_same_in_two_halves(logsnr: Verb, tmp_path: Path) -> None:
+    """Where the steps end the run the clock has no say; Ctrl-C comes in the middle of the cooldown."""
+    words = ("--minutes", "1000", "--set", "train.warmup_steps=1")
+    assert logsnr(*command(tmp_path / "whole", *words))[0] == 0
+    run = start(tmp_path / "halves", *words)
+    wait_for(lambda: (tmp_path / "halves" / "checkpoints" / "step-00000009").is_dir() or run.poll() is not None)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert logsnr(*command(tmp_path / "halves", *words))[0] == 0
+    assert weights(tmp_path / "halves") == weights(tmp_path / "whole")
+    rates = [record["lr"] for record in records(tmp_path / "whole")]
+    assert [record["lr"] for record in records(tmp_path / "halves")] == rates
+    assert rates[-1] == pytest.approx(rates[5] / STEPS / 0.6, rel=1e-6)
+
+
+def test_a_cooldown_is_not_changed_in_silence(logsnr: Verb, tmp_path: Path) -> None:
+    """Nor given to a run that is older than it; a law that falls anyway has none."""
+    timed = ("--minutes", "1000", "--set", "train.warmup_steps=1")
+    assert logsnr(*command(tmp_path / "run", *timed, "--set", "train.cooldown=0", steps=3))[0] == 0
+    state = next((tmp_path / "run" / "checkpoints").glob("*/state.json"))
+    for _ in range(2):
+        status, _, err = logsnr(*command(tmp_path / "run", *timed))
+        assert status == 2
+        assert "train.cooldown is 0.0" in err
+        state.write_text(state.read_text().replace('"cooldown": 0.0,', ""))
+    linear = ("--set", "train.decay=linear")
+    assert logsnr(*command(tmp_path / "linear", *timed, *linear))[0] == 0
+    assert logsnr(*command(tmp_path / "plain", "--set", "train.warmup_steps=1", *linear))[0] == 0
+    assert weights(tmp_path / "linear") == weights(tmp_path / "plain")
+
+
 def test_a_finished_start_elsewhere_is_kept_as_it_is(logsnr: Verb, tmp_path: Path) -> None:
     assert logsnr(*command(tmp_path / "a", steps=3))[0] == 0
     assert logsnr(*command(tmp_path / "b", "--resume", str(tmp_path / "a"), steps=3))[0] == 0

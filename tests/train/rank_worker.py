@@ -59,7 +59,7 @@ def main(out: Path, steps: int, names: list[str]) -> None:
     for name in names:
         for micro in MICRO:
             run = trainer_of(name, rank, ranks, micro, poison=(7,))
-            run.engine.clock = partial(spent, run, steps, 1.0 if rank == ranks - 1 else 0.5)
+            run.engine.clock = partial(spent, run, steps, 1.5 if rank == ranks - 1 else 0.5)
             reports = [asdict(report) for report in run.steps(shares(0, steps, rank, ranks))]
             said = {"reports": reports, "history": run.task.history.tolist()}
             (out / f"{name}-{micro}-rank{rank}.json").write_text(json.dumps(said))

@@ -40,6 +40,7 @@ def test_the_cooldown_multiplies_every_law_by_what_is_left_of_the_time(decay: st
         rates = [law(step, spent, cooldown=0.4) for spent in (0.0, 0.6, 0.7, 0.9, 1.0, 1.2)]
         assert rates == pytest.approx([law(step) * left for left in (1.0, 1.0, 0.75, 0.25, 0.0, 0.0)], rel=1e-12)
         assert law(step, 0.99, cooldown=0.0) == law(step)
+    assert law(88, 0.5, cooldown=0.4) == pytest.approx(law(88) * 0.5, rel=1e-12)  # 88 of 110 steps: 0.2 are left
 
 
 def test_every_law_runs_from_one_to_its_end_and_unknown_ones_are_named() -> None:

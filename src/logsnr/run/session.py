@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from logsnr.config import FREE_ON_RESUME, MachineConfig, RunConfig, from_dict
+from logsnr.config import FREE_ON_RESUME, MachineConfig, RunConfig, TrainConfig, from_dict
 from logsnr.data import Batches, Dataset
 from logsnr.data import load as load_data
 from logsnr.data.transform import Lattice
@@ -150,15 +150,8 @@ def trainer_for(
     task, law = build.task(config, model, lattice, network["num_classes"]), config.train
     beta1, beta2 = law.betas
     lr = LEARNING_RATE if law.lr is None else law.lr
-    rate = partial(
-        learning_rate,
-        base=lr,
-        warmup_steps=law.warmup_steps,
-        total_steps=law.steps,
-        decay=law.decay,
-        cooldown=law.cooldown,
-    )
-    rate(law.warmup_steps)  # an impossible law is an error now, not after the warm-up
+    rate = _rate(law, lr)
+    rate(law.warmup_steps, 0.0)  # an impossible law is an error now, not after the warm-up
     second = config.objective.loss.name == "sliced" or network.get("output") == "energy"
     if config.machine.engine == "fsdp" and ranks.count > 1 and second:
         raise ValueError(
@@ -174,6 +167,17 @@ def trainer_for(
         seed=config.seed,
         micro_batch=law.micro_batch,
         clip_norm=law.clip_norm,
+    )
+
+
+def _rate(law: TrainConfig, base: float) -> Callable[[int, float], float]:
+    """The learning rate as a law of steps and time; one that falls anyway has no cooldown, nor has a run in steps."""
+    cools, ends = law.minutes is not None and law.decay == "constant", law.steps
+    if cools and law.images is not None:
+        ends = min(ends, -(-law.images // law.batch_size))
+    cooldown, warmup_steps = law.cooldown if cools else 0.0, law.warmup_steps
+    return partial(
+        learning_rate, base=base, warmup_steps=warmup_steps, total_steps=ends, decay=law.decay, cooldown=cooldown
     )
 
 
@@ -197,9 +201,12 @@ def _same_run(config: RunConfig, splits: tuple[Dataset, Dataset], here: Machine,
             f"precision is {state['machine']['precision']} in {saved.path} and {here.precision} in this command; "
             f"allowed: --precision {state['machine']['precision']}, or another --out"
         )
-    # the steps are part of a learning-rate law that ends with them
-    free = [key for key in FREE_ON_RESUME if key != "train.steps" or config.train.decay == "constant"]
-    ours, theirs = leaves(to_dict(config)), leaves(to_dict(from_dict(state["config"])))
+    # the steps are part of a learning-rate law that ends with them; without minutes there is no cooldown
+    free = {key for key in FREE_ON_RESUME if key != "train.steps" or config.train.decay == "constant"}
+    free |= {"train.cooldown"} if config.train.minutes is None else set()
+    before = state["config"]
+    before = {**before, "train": {"cooldown": 0.0, **before["train"]}}  # runs older than the cooldown had none
+    ours, theirs = leaves(to_dict(config)), leaves(to_dict(from_dict(before)))
     for key in sorted(ours.keys() | theirs.keys()):
         if key not in free and ours.get(key) != theirs.get(key):
             raise ValueError(

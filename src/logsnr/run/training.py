@@ -107,18 +107,14 @@ def _finished(session: Session) -> bool:
 
 
 def _spent(session: Session) -> float:
-    """Of a run that has minutes, how much is over by the limit that will end it; 0 of any other."""
-    law, trainer = session.config.train, session.trainer
-    if law.minutes is None:
-        return 0.0
-    shares = [session.elapsed / (60 * law.minutes), trainer.step / law.steps]
-    return max(shares if law.images is None else [*shares, trainer.images / law.images])
+    """The share of its minutes that the run has used, 0 where it has no such limit."""
+    minutes = session.config.train.minutes
+    return session.elapsed / (60 * minutes) if minutes else 0.0
 
 
 def _wish(session: Session, stop: Stop | None = None) -> int:
     """Whether this rank wants to leave, and why."""
-    minutes = session.config.train.minutes
-    if minutes is not None and session.elapsed >= 60 * minutes:
+    if _spent(session) >= 1:
         return TIME_IS_UP
     return TOLD_TO_STOP if stop is not None and stop.requested else STAY
 
@@ -137,7 +133,8 @@ def _loop(session: Session) -> Path:
         trainer.engine.spent = _spent(session)  # from the checkpoint, so the same on all ranks
         tick = time.perf_counter()
         for report in _until_not_finite(session, journal, batches):
-            # what is logged depends on the step alone, never on where a run was stopped: logs of resumed runs agree
+            # what is logged depends on the step alone, never on where a run was stopped: logs of resumed runs agree,
+            # but for what a cooldown by the clock does
             due = partial(_due, report.step)
             joins = session.ranks.first or trainer.engine.together
             if due(law.log_every):

@@ -45,13 +45,14 @@ def learning_rate(
     It rises linearly, base · (step + 1) / warmup_steps, to `base` at the last warm-up step, then falls by the
     named law of progress = (step − warmup_steps) / (total_steps − warmup_steps) and is zero at total_steps,
     when the run is over: no update is wasted at either end. Besides it falls to zero linearly in the last part
-    `cooldown` of the time, of which `spent` is over: by (1 − spent) / cooldown. ValueError for an unknown law or one
-    without its total_steps.
+    `cooldown` of the run, by (1 − over) / cooldown, where over is the greater of `spent`, the share of its time, and
+    step / total_steps, if there is such a limit. ValueError for an unknown law or one without its total_steps.
     """
     if decay not in DECAYS:
         raise ValueError(f"unknown learning-rate decay {decay!r}; known: {', '.join(DECAYS)}")
     if cooldown:
-        base *= min(1.0, max(0.0, 1.0 - spent) / cooldown)
+        over = max(spent, step / total_steps) if total_steps else spent
+        base *= min(1.0, max(0.0, 1.0 - over) / cooldown)
     if step < warmup_steps:
         return base * (step + 1) / warmup_steps
     if decay == "constant":
